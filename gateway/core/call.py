@@ -1,0 +1,86 @@
+"""What we ask an upstream: a prompt, or a chat, with everything the gateway will do to the answer.
+
+Rule: frozen, complete before any socket is opened, and the same for every attempt (a retry sends it again).
+Knows nothing about URLs, HTTP, or how an upstream names its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+
+@dataclass(slots=True, frozen=True)
+class Traits:
+    """What ``plan`` must know of an upstream; each kind's config gives it."""
+
+    speaks: Literal["prompt", "chat"]
+    streams: bool = True  # can be asked for a stream
+    whole: Literal["auto", "stream", "plain"] = "auto"  # how a whole answer is asked for
+    echo: Literal["auto", "always", "never"] = "never"  # when a leading copy of the prompt is removed
+    forward: frozenset[str] | Literal["all"] = frozenset()  # unknown client fields that are passed on
+
+
+@dataclass(slots=True, frozen=True)
+class Watch:
+    """What the gateway looks for in the text that comes back, in the order of the filters."""
+
+    echo: tuple[str, ...] = ()  # texts of which one leading copy is removed
+    boundary: tuple[str, ...] = ()  # the template's stops: end the raw text anywhere
+    stops: tuple[str, ...] = ()  # the client's stops: end the visible text
+
+
+@dataclass(slots=True, frozen=True)
+class Notes:
+    """What the client is told about its request in headers."""
+
+    ignored: tuple[str, ...] = ()  # parameters that had no effect
+    neutralised: int = 0  # control strings defused in user text
+
+
+@dataclass(slots=True, frozen=True)
+class PromptCall:
+    """For upstreams that speak the prompt contract.
+
+    ``arguments`` holds only what the client or the model's defaults set, under the contract's names
+    (``max_tokens``, ``temperature``, ``stop``, ...); ``unknown`` the client's fields to pass on.
+    """
+
+    prompt: str
+    arguments: Mapping[str, Any]
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False  # ask the upstream for a stream
+    request_id: str = ""
+    watch: Watch = Watch()
+    notes: Notes = Notes()
+
+
+@dataclass(slots=True, frozen=True)
+class ChatCall:
+    """For upstreams that speak OpenAI's chat API; ``body`` lacks ``model``, ``stream`` and ``n``."""
+
+    body: Mapping[str, Any]
+    stream: bool = False
+    request_id: str = ""
+    watch: Watch = Watch()
+    notes: Notes = Notes()
+
+
+Call: TypeAlias = PromptCall | ChatCall
+
+
+def for_choice(call: Call, index: int) -> Call:
+    """The call for choice ``index`` of an ``n > 1`` request:
+
+    a seed moves on by one each, so choices differ.
+    """
+    if index == 0:
+        return call
+    if isinstance(call, PromptCall):
+        return replace(call, arguments=_reseeded(call.arguments, index))
+    return replace(call, body=_reseeded(call.body, index))
+
+
+def _reseeded(fields: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    return {**fields, "seed": fields["seed"] + index} if fields.get("seed") is not None else fields

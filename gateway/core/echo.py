@@ -1,0 +1,57 @@
+"""Remove the copy of the prompt that some backends put before their answer.
+
+Rule: one leading copy, exact, however it is cut; anything else is left alone. A backend that dropped special
+tokens from the copy is recognised by giving that form as a further candidate.
+Knows nothing about why a backend echoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from gateway.core.events import Batch, Event, Text, join, split
+
+
+class Echo:
+    """A filter that swallows one leading copy of any of ``candidates``; of several that fit, the longest."""
+
+    def __init__(self, candidates: Sequence[str]) -> None:
+        self._alive = [candidate for candidate in set(candidates) if candidate]
+        self._held: list[Text] = []  # pieces, joined once: a long copy in small pieces stays linear
+        self._seen = 0  # characters in them
+        self._done = False
+
+    def feed(self, batch: Batch) -> Batch:
+        if self._done:
+            return batch
+        out: list[Event] = []
+        for position, event in enumerate(batch):
+            if type(event) is Text and self._waits_for_more(event):
+                continue
+            self._decide(out)
+            rest = batch[position:] if type(event) is not Text else batch[position + 1 :]
+            return [*out, *rest]
+        return out
+
+    def _waits_for_more(self, event: Text) -> bool:
+        """Hold this piece; true while a longer candidate may still come whole."""
+        text, seen = event.text, self._seen
+        self._alive = [
+            c for c in self._alive if c.startswith(text[: max(0, len(c) - seen)], min(seen, len(c)))
+        ]
+        self._held.append(event)
+        self._seen += len(text)
+        return any(len(candidate) > self._seen for candidate in self._alive)
+
+    def _decide(self, out: list[Event]) -> None:
+        self._done = True
+        if not self._held:
+            return
+        copy = max((len(c) for c in self._alive if len(c) <= self._seen), default=0)
+        rest = split(reduce(join, self._held), copy)[1] if copy else None
+        if rest is None:
+            out.extend(self._held)
+        elif rest.text:
+            out.append(rest)
+        self._held = []

@@ -1,0 +1,102 @@
+"""A streamed chat answer: events -> ``chat.completion.chunk`` objects as server-sent events.
+
+Rule: the first chunk of a choice carries the role, exactly one carries its finish reason, every chunk has
+the same id, created and model; a failure is ``data: {"error": ...}`` and never ``[DONE]``. Shapes:
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.core.encode import Head
+from gateway.core.encode.usage import usage_fields
+from gateway.core.errors import GatewayError
+from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
+
+DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"  # an SSE comment: every client skips it
+_NO_FINISH = b',"logprobs":null,"finish_reason":null}]'
+
+
+class Chunks:
+    """The encoder of one streamed answer with any number of choices.
+
+    The constant parts of a chunk are encoded once; a text chunk costs one JSON string.
+    """
+
+    def __init__(self, head: Head, *, include_usage: bool = False) -> None:
+        same = orjson.dumps(
+            {"id": head.id, "object": "chat.completion.chunk", "created": head.created, "model": head.model}
+        )
+        self._start = b"data: " + same[:-1] + b',"choices":['
+        # With include_usage every chunk but the last says usage: null (OpenAI's stream_options).
+        self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._include_usage = include_usage
+        self._texts: dict[int, tuple[bytes, bytes]] = {}
+
+    def role(self, index: int) -> bytes:
+        """The first chunk of a choice."""
+        return self._chunk(index, {"role": "assistant", "content": ""})
+
+    def pause(self, index: int) -> bytes:
+        """A chunk that says nothing, for clients whose patience only chunks renew."""
+        return self._chunk(index, {"content": ""})
+
+    def feed(self, index: int, batch: Batch) -> bytes:
+        """The chunks for these events of choice ``index``, to be sent as one write."""
+        start, end = self._texts.get(index) or self._bind(index)
+        dumps = orjson.dumps
+        parts: list[bytes] = []
+        for event in batch:
+            if type(event) is Text and event.logprobs is None:
+                if event.text:
+                    parts += (start, dumps(event.text), end)
+            else:
+                parts.append(self._other(index, event))
+        return b"".join(parts)
+
+    def usage(self, usage: Usage, extension: dict[str, Any] | None = None) -> bytes:
+        """The last chunk before ``[DONE]`` when the client asked for usage: no choices."""
+        if not self._include_usage:
+            return b""
+        fields: dict[str, Any] = {"usage": usage_fields(usage)}
+        if extension:
+            fields["x_gateway"] = extension
+        return self._start + b"]," + orjson.dumps(fields)[1:] + b"\n\n"
+
+    def error(self, error: GatewayError) -> bytes:
+        """A failure after the headers were sent, in the one form that every client raises on."""
+        return b"data: " + error.json() + b"\n\n"
+
+    def _bind(self, index: int) -> tuple[bytes, bytes]:
+        start = self._start + b'{"index":%d,"delta":{"content":' % index
+        self._texts[index] = (start, b"}" + _NO_FINISH + self._end)
+        return self._texts[index]
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._start + orjson.dumps(choice) + b"]" + self._end
+
+    def _other(self, index: int, event: Event) -> bytes:
+        match event:
+            case Text(text, logprobs):
+                return self._chunk(
+                    index, {"content": text}, logprobs={"content": list(logprobs or ()), "refusal": None}
+                )
+            case Reasoning(text):
+                return self._chunk(index, {"reasoning_content": text})
+            case ToolStart(call, id, name):
+                function = {"name": name, "arguments": ""}
+                started = {"index": call, "id": id, "type": "function", "function": function}
+                return self._chunk(index, {"tool_calls": [started]})
+            case ToolArgs(call, text):
+                return self._chunk(index, {"tool_calls": [{"index": call, "function": {"arguments": text}}]})
+            case Extra(fields):
+                return self._chunk(index, dict(fields))
+            case Finish(reason):
+                return self._chunk(index, {}, finish=reason)

@@ -1,0 +1,133 @@
+"""What a model can say, piece by piece: the one vocabulary between upstreams, filters and encoders.
+
+Rule: an answer is any number of events and then exactly one ``Finish``. The end is an event, so a filter
+that holds text back releases it when it sees ``Finish``; there is no flush to forget.
+Knows nothing about wire formats or who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+Logprobs: TypeAlias = tuple[Mapping[str, Any], ...]
+"""One entry a token, in OpenAI's chat shape: ``{"token", "logprob", "bytes", "top_logprobs": [...]}``."""
+
+
+@dataclass(slots=True, frozen=True)
+class Text:
+    """Visible text, any number of characters; ``logprobs`` covers exactly the tokens of this text."""
+
+    text: str
+    logprobs: Logprobs | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Reasoning:
+    """Text the model thought and did not say."""
+
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class ToolStart:
+    """A tool call begins; ``index`` counts the calls of one answer from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(slots=True, frozen=True)
+class ToolArgs:
+    """A piece of the JSON arguments of the call with this ``index``."""
+
+    index: int
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Extra:
+    """Fields of a delta that we do not know, passed on as they came (``annotations``, ``refusal``, ...)."""
+
+    fields: Mapping[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Usage:
+    """Tokens of one call. ``source`` says who counted."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    source: str = "upstream"  # upstream | tokenizer | estimate
+    details: Mapping[str, Any] | None = None  # OpenAI's *_tokens_details, as the upstream gave them
+
+
+@dataclass(slots=True, frozen=True)
+class Finish:
+    """The end of one choice. ``reason`` is OpenAI's: stop, length, tool_calls, content_filter.
+
+    ``stopped_by`` is the stop string that ended the text here in the gateway, if one did: the upstream is
+    still generating then and must be closed. ``ignored`` are extra arguments the upstream did not use.
+    """
+
+    reason: str = "stop"
+    usage: Usage | None = None
+    stopped_by: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+Event: TypeAlias = Text | Reasoning | ToolStart | ToolArgs | Extra | Finish
+Batch: TypeAlias = Sequence[Event]
+
+
+class Filter(Protocol):
+    """A transformation of one choice's events, made anew for each request.
+
+    Once it has returned a ``Finish`` it is not fed again.
+    """
+
+    def feed(self, batch: Batch) -> Batch: ...
+
+
+VISIBLE = (Text, Reasoning, ToolStart, ToolArgs)
+"""Events that commit an answer: after one of these no other upstream may be tried."""
+
+
+def visible(event: Event) -> bool:
+    """True if a person would see this event: text that is not empty, or a tool call."""
+    return isinstance(event, VISIBLE) and not (isinstance(event, Text | Reasoning) and not event.text)
+
+
+def split(event: Text, at: int) -> tuple[Text, Text]:
+    """Cut a text event after ``at`` characters; a token that straddles the cut stays with the first part."""
+    if event.logprobs is None:
+        return Text(event.text[:at]), Text(event.text[at:])
+    kept, length = 0, 0
+    for entry in event.logprobs:
+        if length >= at:
+            break
+        length += len(entry.get("token", ""))
+        kept += 1
+    return Text(event.text[:at], event.logprobs[:kept]), Text(event.text[at:], event.logprobs[kept:])
+
+
+def whole_tokens(event: Text, at: int) -> int:
+    """The last place up to ``at`` that lies between two tokens; ``at`` itself if the tokens are not known."""
+    if event.logprobs is None:
+        return at
+    length = 0
+    for entry in event.logprobs:
+        following = length + len(entry.get("token", ""))
+        if following > at:
+            break
+        length = following
+    return length
+
+
+def join(first: Text, second: Text) -> Text:
+    """Two pieces of text as one, with the logprobs of both."""
+    if first.logprobs is None and second.logprobs is None:
+        return Text(first.text + second.text)
+    return Text(first.text + second.text, (first.logprobs or ()) + (second.logprobs or ()))
