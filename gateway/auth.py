@@ -1,0 +1,94 @@
+"""Who is calling: API keys, checked in constant time.
+
+Rule: a plain function called first by whatever serves a route, never a middleware and never a decision from
+a path. Deny by default. The secret itself is not kept: only its SHA-256. Knows nothing about limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from gateway.core.errors import Forbidden, GatewayError, NotJson, Unauthorized
+from gateway.settings import Auth
+
+MAX_KEY = 512  # bytes; longer ones are refused unread
+_LOOPBACK = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+
+
+@dataclass(slots=True, frozen=True)
+class Caller:
+    """The holder of a key. ``models`` are names or ``*`` patterns."""
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+
+    def may_call(self, model: str) -> bool:
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+ANYONE = Caller("-")
+
+
+class Keys:
+    """The configured keys."""
+
+    def __init__(self, auth: Auth) -> None:
+        self.open = auth.mode == "none"
+        self._callers: Sequence[tuple[bytes, Caller]] = [
+            (digest, Caller(key.name, key.models)) for key in auth.keys if (digest := key.digest) is not None
+        ]
+
+    def identify(self, head: Mapping[bytes, bytes]) -> Caller:
+        """The caller behind these headers.
+
+        Raises ``Unauthorized``; without auth, guards the loopback door.
+        """
+        if self.open:
+            _same_machine(head)
+            return ANYONE
+        secret = _secret(head)
+        digest = hashlib.sha256(secret).digest()
+        found: Caller | None = None
+        for known, caller in self._callers:  # all of them, so that time tells nothing
+            if hmac.compare_digest(known, digest):
+                found = caller
+        if found is None or not secret:
+            raise _unauthorized("Incorrect API key provided.")
+        return found
+
+
+def _secret(head: Mapping[bytes, bytes]) -> bytes:
+    scheme, _, bearer = head.get(b"authorization", b"").partition(b" ")
+    secret = bearer.strip() if scheme.lower() == b"bearer" else b""
+    secret = secret or head.get(b"x-api-key", b"") or head.get(b"api-key", b"")
+    if not secret:
+        raise _unauthorized(
+            "You didn't provide an API key. Send it as `Authorization: Bearer YOUR_KEY` (OPENAI_API_KEY)."
+        )
+    if len(secret) > MAX_KEY:
+        raise _unauthorized("Incorrect API key provided.")
+    return secret
+
+
+def _unauthorized(message: str) -> GatewayError:
+    return Unauthorized(message, headers={"www-authenticate": "Bearer"})
+
+
+def _same_machine(head: Mapping[bytes, bytes]) -> None:
+    """Without keys a web page must not reach us through a name it controls (DNS rebinding)."""
+    if not _LOOPBACK.fullmatch(head.get(b"host", b"")):
+        raise Forbidden(
+            "This gateway runs without keys, for this machine only: call it as localhost or 127.0.0.1.",
+            code="host_not_allowed",
+        )
+
+
+def require_json(head: Mapping[bytes, bytes]) -> None:
+    """Refuse bodies that a browser form could send across sites without asking first."""
+    if not head.get(b"content-type", b"").lower().startswith(b"application/json"):
+        raise NotJson("Send the request with `content-type: application/json`.")

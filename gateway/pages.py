@@ -1,0 +1,168 @@
+"""Every route that is not hot: models, health, metrics, the rendered prompt, and a page that lists them all.
+
+Rule: nothing here calls a model or wakes a GPU. Each route names its own guard: none, a key, or a key
+unless open.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from starlette.responses import HTMLResponse, Response
+
+from gateway.auth import Caller, require_json
+from gateway.core.call import PromptCall
+from gateway.core.plan import Origin, plan
+from gateway.core.wire import ChatRequest, parse_chat
+from gateway.exchange import read_body, read_head
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.routing import Deployment
+from gateway.serve import Service
+
+CREATED = 1700000000  # models have no date of birth in the config; clients want a number
+
+
+class Pages:
+    """The routes' handlers; ``public`` opens metrics and docs to callers without a key."""
+
+    def __init__(self, service: Service, metrics: Metrics, *, public: bool) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._public = public
+
+    def add_to(self, app: FastAPI) -> None:
+        """Register every route, OpenAI's also without ``/v1``."""
+        self._app = app
+        for prefix in ("", "/v1"):
+            shown = prefix == "/v1"
+            app.add_api_route(prefix + "/models", self.models, include_in_schema=shown)
+            app.add_api_route(prefix + "/models/{id:path}", self.model, include_in_schema=shown)
+            app.add_api_route(
+                prefix + "/chat/completions/render", self.render, methods=["POST"], include_in_schema=shown
+            )
+        for path in ("/health", "/health/live", "/health/ready"):
+            app.add_api_route(path, self.health)
+        app.add_api_route("/metrics", self.scrape)
+        app.add_api_route("/openapi.json", self.openapi)
+        app.add_api_route("/docs", self.docs)
+
+    async def models(self, request: Request) -> Response:
+        """The models this key may call. Answers at once, whatever state they are in."""
+        names = self._service.routes.names(self._caller(request))
+        return _json({"object": "list", "data": [self._card(name) for name in names]})
+
+    async def model(self, request: Request, id: str) -> Response:
+        """One model by name or alias."""
+        self._service.routes.named(id, self._caller(request))
+        return _json(self._card(id))
+
+    async def render(self, request: Request) -> Response:
+        """The prompt, stops and upstream request that a chat request would make; no model is called."""
+        head, caller = read_head(request.scope), self._caller(request)
+        if self._service.keys.open:
+            require_json(head)
+        chat = parse_chat(await read_body(request.receive, head, self._service.limits.max_body))
+        deployment = self._service.routes.find(chat.model, caller)
+        return _json(rendered(self._service, deployment, chat))
+
+    async def health(self) -> Response:
+        """The process answers."""
+        return _json({"status": "ok"})
+
+    async def scrape(self, request: Request) -> Response:
+        """Prometheus metrics."""
+        self._insider(request)
+        return Response(self._metrics.exposition(), media_type=CONTENT_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        """This API, described."""
+        self._insider(request)
+        return _json(describe(self._app))
+
+    async def docs(self, request: Request) -> Response:
+        """A page that lists every endpoint."""
+        self._insider(request)
+        return HTMLResponse(_docs_page(describe(self._app)), headers={"content-security-policy": _CSP})
+
+    def _caller(self, request: Request) -> Caller:
+        return self._service.keys.identify(read_head(request.scope))
+
+    def _insider(self, request: Request) -> None:
+        if not self._public:
+            self._caller(request)
+
+    def _card(self, name: str) -> dict[str, Any]:
+        root = self._service.routes.named(name).spec.name
+        card = {"id": name, "object": "model", "created": CREATED, "owned_by": "modal-gateway"}
+        return {**card, "root": root, "parent": None}
+
+
+def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dict[str, Any]:
+    """``{"prompt", "stop", "call"}`` for this request;
+
+    prompt is null for upstreams that render it themselves.
+    """
+    upstream = service.routes.in_turn(deployment)[0]
+    call = plan(chat, deployment.spec, upstream.traits, Origin("render", service.world.now()))
+    return {
+        "prompt": call.prompt if isinstance(call, PromptCall) else None,
+        "stop": list(dict.fromkeys((*call.watch.boundary, *call.watch.stops))),
+        "call": orjson.loads(upstream.body(call)),
+    }
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the chat route that FastAPI does not serve itself."""
+    document = app.openapi()
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components.update(schema.pop("$defs", {}))
+    components["ChatRequest"] = schema
+    body: dict[str, Any] = {
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
+        "required": True,
+    }
+    document["paths"]["/v1/chat/completions"] = {
+        "post": {
+            "summary": "Chat completions",
+            "description": "OpenAI's chat completions, whole or streamed.",
+            "requestBody": body,
+            "responses": {"200": {"description": "chat.completion, or chat.completion.chunk events"}},
+        }
+    }
+    document["paths"]["/v1/chat/completions/render"]["post"]["requestBody"] = body
+    return document
+
+
+def _docs_page(document: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{method.upper()}</code></td><td><code>{html.escape(path)}</code></td>"
+        f"<td>{html.escape(operation.get('description') or operation.get('summary', ''))}</td></tr>"
+        for path, operations in sorted(document["paths"].items())
+        for method, operation in operations.items()
+    )
+    return _PAGE.replace("{rows}", rows).replace("{version}", html.escape(document["info"]["version"]))
+
+
+_CSP = "default-src 'none'; style-src 'unsafe-inline'"
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>modal-gateway: endpoints</title>
+<style>
+:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
+body{max-width:60rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%}
+td,th{padding:.4rem .6rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
+</style>
+<h1>modal-gateway {version}</h1>
+<p>OpenAI's API in front of your own models. Every path under <code>/v1</code> also works without it.
+The machine-readable description is at <a href="/openapi.json">/openapi.json</a>.</p>
+<table><thead><tr><th>Method<th>Path<th>What it does</thead><tbody>{rows}</tbody></table></html>
+"""

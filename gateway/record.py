@@ -1,0 +1,34 @@
+"""One frozen line a request: what metrics, the log, the ledger and traces are all derived from.
+
+Rule: made once, when the request is over, in the one ``finally`` of ``serve``. Holds no prompt and no answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.core.events import Usage
+
+
+@dataclass(slots=True, frozen=True)
+class Record:
+    """Times are seconds of a monotonic clock; ``None`` means that it never came to that."""
+
+    request_id: str
+    route: str  # chat, render, ...
+    key: str  # name of the API key, or "-" without auth
+    asked: str  # the model name the client sent
+    model: str  # the configured model, or "other"
+    upstream: str  # its metric label, or "-"
+    status: int  # HTTP status the client saw
+    code: str | None  # error code, early or late
+    streamed: bool
+    started: float
+    first_event: float | None
+    finished: float
+    usage: Usage | None
+    finish: str | None  # stop | length | ... of the first choice
+    stop_matches: int = 0
+    client_left: bool = False
+    ignored: tuple[str, ...] = ()
+    user: str | None = None

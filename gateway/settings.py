@@ -1,0 +1,322 @@
+"""The configuration: one YAML file as frozen values, checked before anything starts.
+
+Rule: every key is known or refused, with the nearest valid one named; ``${NAME}`` and ``${NAME:-default}``
+are replaced by environment variables here and nowhere else; secrets never appear in ``repr``. Knows nothing
+about how a model is served.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from gateway.core.parameters import DEFAULTABLE
+from gateway.upstreams.kinds import KINDS, UpstreamConfig
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message is one line that names the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Server(_Section):
+    """How requests are taken. Sizes in bytes, times in seconds."""
+
+    max_body: int = Field(8388608, ge=1024, description="largest request body, bytes")
+    max_n: int = Field(8, ge=1, description="largest n a request may ask for")
+    first_byte_grace: float = Field(
+        8, ge=0, description="seconds a stream waits for its first event before headers are sent anyway"
+    )
+    drain_timeout: float = Field(30, ge=0, description="seconds that open requests get at shutdown")
+    cors_origins: tuple[str, ...] = Field((), description="browser origins allowed to call, or ['*']")
+    public: bool = Field(
+        False, description="open /metrics, /docs and /openapi.json without a key off loopback"
+    )
+
+
+class ApiKey(_Section):
+    """A client's key, given as itself or as its SHA-256 in hex; ``models`` are names or patterns."""
+
+    name: str = Field(min_length=1, description="shown in logs and metrics in place of the key")
+    key: SecretStr | None = Field(None, description="the key itself; empty means not set")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="the key's SHA-256, in hex")
+    models: tuple[str, ...] = Field(("*",), description="models the key may call: names or * patterns")
+
+    @property
+    def digest(self) -> bytes | None:
+        """SHA-256 of the key, 32 bytes; None if the key is empty."""
+        if self.sha256:
+            return bytes.fromhex(self.sha256)
+        secret = self.key.get_secret_value() if self.key else ""
+        return hashlib.sha256(secret.encode()).digest() if secret else None
+
+
+class Auth(_Section):
+    mode: Literal["none", "keys"] = Field("keys", description="none is for loopback only")
+    keys: tuple[ApiKey, ...] = Field((), description="static keys")
+
+
+class Admin(_Section):
+    key: SecretStr = Field(SecretStr(""), description="key of the admin API and the console")
+    console: bool = Field(True, description="serve the console at /")
+
+
+class Store(_Section):
+    url: str = Field("sqlite:///gateway.db", description="database of keys and ledger, relative to this file")
+
+
+class Redis(_Section):
+    url: SecretStr | None = Field(None, description="shared limits for several workers or gateways")
+
+
+class Reasoning(_Section):
+    start: str = Field("<think>", description="begins the reasoning")
+    end: str = Field("</think>", description="ends the reasoning")
+    starts_open: bool = Field(False, description="the answer begins inside the reasoning")
+
+
+class Price(_Section):
+    """Dollars."""
+
+    per_gpu_second: float | None = Field(None, ge=0, description="dollars per GPU and second")
+    gpus: int = Field(1, ge=1, description="GPUs of one container")
+    per_million_input: float | None = Field(None, ge=0, description="dollars per million prompt tokens")
+    per_million_output: float | None = Field(None, ge=0, description="dollars per million answer tokens")
+
+
+class Model(_Section):
+    """One model: where it runs and what it is like."""
+
+    aliases: tuple[str, ...] = Field((), description="other names clients may use")
+    upstreams: tuple[UpstreamConfig, ...] = Field(min_length=1, description="or `upstream:` for a single one")
+    template: str = Field(
+        "chatml", description="built-in name, path.jinja, model folder or tokenizer_config.json"
+    )
+    system_default: str | None = Field(None, description="system message for requests that have none")
+    tokenizer: str | None = Field(None, description="tokenizer.json or model folder, to count tokens exactly")
+    context_length: int | None = Field(None, ge=1, description="tokens of prompt and answer together")
+    max_output_tokens: int | None = Field(None, ge=1, description="largest max_tokens accepted")
+    stop: tuple[str, ...] = Field((), description="boundary stops beside the template's own")
+    tools: str | None = Field(None, description="tool dialect")
+    reasoning: Reasoning | None = Field(None, description="how the model marks its reasoning")
+    guided: bool = Field(False, description="the backend constrains decoding by schema")
+    logprobs: bool = Field(False, description="the backend gives logprobs")
+    images: bool = Field(False, description="the backend takes images")
+    control_tokens: Literal["neutralise", "reject", "pass"] = Field(
+        "neutralise", description="what happens to control strings in user text"
+    )
+    defaults: Mapping[str, Any] = Field(
+        default_factory=dict, description="sampling parameters clients may override"
+    )
+    price: Price = Price()
+    balance: Literal["least_pending", "round_robin"] = Field(
+        "least_pending", description="choice among upstreams"
+    )
+    fallback: tuple[str, ...] = Field((), description="other models, tried in order before the first event")
+    cold: Literal["wait", "fallback", "fail"] = Field("wait", description="when no container is ready")
+    from_: str | None = Field(
+        None, alias="from", description="file of config/models/ with this model's facts"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "upstream" in data:
+            if "upstreams" in data:
+                raise ValueError("has both upstream and upstreams; keep one")
+            data = {**data, "upstreams": [data["upstream"]]}
+            del data["upstream"]
+        return data
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"kind": "prompt", **item} if isinstance(item, dict) else item for item in value]
+
+    @field_validator("defaults")
+    @classmethod
+    def _known_defaults(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in value:
+            if name not in DEFAULTABLE:
+                raise ValueError(f"unknown sampling parameter {name}{_nearest(name, DEFAULTABLE)}")
+        stop = value.get("stop")
+        return {**value, "stop": [stop]} if isinstance(stop, str) else value
+
+
+class Settings(_Section):
+    server: Server = Server()
+    auth: Auth = Auth()
+    admin: Admin = Admin()
+    store: Store = Store()
+    redis: Redis = Redis()
+    default_model: str | None = Field(None, description="what an unknown model name becomes")
+    models: Mapping[str, Model] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Settings:
+        seen: dict[str, str] = {}
+        for name, model in self.models.items():
+            for alias in (name, *model.aliases):
+                if alias in seen and seen[alias] != name:
+                    raise ValueError(f"models.{name}: the name {alias} already belongs to {seen[alias]}")
+                seen[alias] = name
+        for name, model in self.models.items():
+            for other in model.fallback:
+                if other not in seen:
+                    raise ValueError(f"models.{name}.fallback: no model {other}{_nearest(other, seen)}")
+        if self.default_model is not None and self.default_model not in seen:
+            raise ValueError(
+                f"default_model: no model {self.default_model}{_nearest(self.default_model, seen)}"
+            )
+        return self
+
+    def without_effect(self) -> list[str]:
+        """Keys that were set and that this version accepts without acting on them."""
+        unused = [f"{part}.{key}" for part, key in _LATER if key in getattr(self, part).model_fields_set]
+        for name, model in self.models.items():
+            unused += [
+                f"models.{name}.{key.rstrip('_')}" for key in _LATER_MODEL if key in model.model_fields_set
+            ]
+        return unused
+
+
+_LATER = (("redis", "url"), ("store", "url"), ("admin", "key"), ("admin", "console"))
+_LATER_MODEL = ("tools", "reasoning", "guided", "price", "from_")
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in this file. Raises ``ConfigError`` in one line that names the key."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path} is not valid YAML{where}: {getattr(exc, 'problem', exc)}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping with `models:`")
+    try:
+        return settings_from(data, environ)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from None
+
+
+def settings_from(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from plain data. Raises ``ConfigError``."""
+    expanded = _expand(data, environ, "")
+    try:
+        return Settings.model_validate(expanded)
+    except ValidationError as exc:
+        raise ConfigError(_one_line(exc, expanded)) from None
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _expand(value: Any, environ: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _expand(item, environ, f"{where}.{key}" if where else str(key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_expand(item, environ, f"{where}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if (found := environ.get(name) or default) is None:
+            raise ConfigError(
+                f"{where}: the environment variable {name} is not set (or write ${{{name}:-default}})"
+            )
+        return found
+
+    return _VARIABLE.sub(variable, value)
+
+
+def _one_line(exc: ValidationError, data: Mapping[str, Any]) -> str:
+    first = exc.errors(include_url=False, include_input=False)[0]
+    loc = [part for part in first["loc"] if part not in KINDS]
+    where = _path(_as_written(loc, data))
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(loc[-1]), _keys_beside(loc))}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "is required" if loc[-1] != "upstreams" else "is required (or upstream)"
+    if first["type"] == "union_tag_invalid":
+        message = f"unknown kind; valid are {', '.join(KINDS)}"
+    return f"{where}: {message}" if where else message
+
+
+def _as_written(loc: list[int | str], data: Mapping[str, Any]) -> list[int | str]:
+    """``upstreams[0]`` is called ``upstream`` where that is what the file says."""
+    match loc:
+        case ["models", str(name), "upstreams", 0, *rest] if "upstream" in data["models"][name]:
+            return ["models", name, "upstream", *rest]
+    return loc
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _nearest(name: str, known: Sequence[str] | frozenset[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _keys_beside(loc: Sequence[int | str]) -> list[str]:
+    """Valid keys of the section that ``loc`` points into, read from the JSON schema."""
+    nodes = [_schema()]
+    for part in loc[:-1]:
+        nodes = [child for node in nodes for child in _children(node, part)]
+    return sorted({key for node in nodes for key in node.get("properties", {})} | {"upstream"})
+
+
+def _children(node: Mapping[str, Any], part: int | str) -> Iterator[Mapping[str, Any]]:
+    for child in (node.get("items"), node.get("properties", {}).get(part), node.get("additionalProperties")):
+        if isinstance(child, dict):
+            yield from _resolved(child)
+
+
+def _resolved(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    options = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    if ref := node.get("$ref"):
+        options.append(_schema()["$defs"][str(ref).rsplit("/", 1)[-1]])
+    if not options:
+        yield node
+    for option in options:
+        yield from _resolved(option)
+
+
+@cache
+def _schema() -> Mapping[str, Any]:
+    return Settings.model_json_schema()

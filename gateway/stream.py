@@ -1,0 +1,97 @@
+"""A server-sent event answer that stays alive while the model is silent.
+
+Rule: no status is promised before the first event, unless the wait exceeds the grace; after that, something
+is sent whenever nothing was for ``PING_EVERY`` seconds. One timer a stream, re-armed only when it fires,
+because events are many and silences few. Knows nothing about events; the encoder gives it bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.exchange import Exchange
+
+PING_EVERY = 10.0  # seconds of silence before an SSE comment
+PAUSE_EVERY = 45.0  # seconds without a chunk before an empty one: LangChain's async client gives up at 120
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+UNBUFFERED = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
+@dataclass(slots=True, frozen=True)
+class Filler:
+    """What is sent when there is nothing to say: first chunks, a comment, an empty chunk."""
+
+    opening: bytes
+    ping: bytes
+    pause: Callable[[], bytes]
+
+
+class EventStream:
+    """Use as ``async with``; ``write`` sends headers and opening first if they were not sent yet."""
+
+    def __init__(
+        self, exchange: Exchange, headers: Callable[[], Mapping[str, str]], filler: Filler, grace: float
+    ) -> None:
+        self._exchange = exchange
+        self._headers = headers
+        self._filler = filler
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_sent = self._last_chunk = self._loop.time()
+
+    @property
+    def started(self) -> bool:
+        return self._exchange.started
+
+    async def __aenter__(self) -> EventStream:
+        self._timer = self._loop.call_later(self._grace, self._tick)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+    async def write(self, data: bytes) -> None:
+        """Send these chunks, after the opening if this is the first."""
+        if self._keeper is not None:
+            await self._keeper
+        self._last_sent = self._last_chunk = self._loop.time()
+        if not self._exchange.started:
+            await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
+            data = self._filler.opening + data
+        await self._exchange.write(data)
+
+    async def end(self, data: bytes) -> None:
+        """Send the last chunks and end the answer cleanly."""
+        self._timer.cancel()
+        if not self._exchange.started:
+            await self.write(b"")
+        elif self._keeper is not None:
+            await self._keeper
+        await self._exchange.end(data)
+
+    def _tick(self) -> None:
+        quiet = self._loop.time() - self._last_sent
+        if self._exchange.started and quiet < PING_EVERY:
+            self._timer = self._loop.call_later(PING_EVERY - quiet, self._tick)
+        else:
+            self._keeper = self._loop.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        now = self._loop.time()
+        if not self._exchange.started:
+            await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
+            await self._exchange.write(self._filler.opening)
+            self._last_chunk = now
+        elif now - self._last_chunk >= PAUSE_EVERY:
+            await self._exchange.write(self._filler.pause())
+            self._last_chunk = now
+        else:
+            await self._exchange.write(self._filler.ping)
+        self._last_sent = now
+        self._keeper = None
+        self._timer = self._loop.call_later(PING_EVERY, self._tick)

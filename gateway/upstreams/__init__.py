@@ -1,0 +1,33 @@
+"""The only seam to the network: one file a kind of upstream.
+
+An upstream turns a ``Call`` into batches of events. One batch is what one network read held; the last batch
+ends with exactly one ``Finish``, or the iterator raises a ``GatewayError``. Closing the iterator closes the
+connection at once, so that the model behind it stops generating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from gateway.core.call import Call, Traits
+from gateway.core.events import Batch
+
+
+class Upstream(Protocol):
+    """One place that answers calls. ``name`` is its metric label; it comes from the config."""
+
+    name: str
+    traits: Traits
+
+    def events(self, call: Call) -> AsyncGenerator[Batch, None]: ...
+
+    def body(self, call: Call) -> bytes:
+        """The JSON body that this call would be sent with."""
+        ...
+
+    async def reachable(self) -> None:
+        """Connect and hang up, sending nothing (so that no GPU wakes). Raises ``GatewayError``."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,242 @@
+"""Answers that are not the model's: Modal's edge, proxies and servers that refuse -> our errors.
+
+Rule: a pure function of status, headers and body; every text and number of Modal's edge is in this file,
+with its source, because none of it can be tried without an account. A ``modal-http:`` body is the edge
+speaking, whatever the status, and is read before JSON is. Messages name the config line to mend; of the
+body they hold at most what ``quoted`` lets through.
+Sources: modal.com/docs/guide/{webhook-timeouts,webhook-proxy-auth,webhooks,servers}; modal 1.6.4,
+_runtime/asgi.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orjson import JSONDecodeError, loads
+
+from gateway.core.decode.failure import (
+    RETRY_SOON,
+    USELESS,
+    Place,
+    failure,
+    of_status,
+    quoted,
+    rejected,
+    reported,
+    unauthorized,
+)
+from gateway.core.errors import (
+    GatewayError,
+    NoContainer,
+    Retry,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+PREFIX = b"modal-http:"  # every text of the edge of Web Functions begins with it (guide/webhook-proxy-auth)
+AUTH_HEADERS = ("Modal-Key", "Modal-Secret")  # guide/webhook-proxy-auth
+POLL_STATUS = 303  # "See Other" to the result URL, once a request took 150 s (guide/webhook-timeouts)
+REPOLL_STATUS = 408  # seen on result URLs; the result is still to come
+MAX_HOPS = 25  # of 150 s each: about an hour. Browsers stop at 20 (guide/webhook-timeouts)
+MAX_RETRY_AFTER = 60  # seconds; openai-node sleeps through longer ones, openai-python gives up above 120
+LIMITED = 429  # a workspace may send 200 requests a second, in bursts of 5 s; a Server has max_concurrency
+NOT_READY = 503  # a Server without a ready container; the request has started one (guide/servers)
+
+NAME = re.compile(r"[\w.-]{1,80}", re.ASCII)
+
+
+@dataclass(slots=True, frozen=True)
+class _Text:
+    """One text of the edge. ``{at}`` and ``{credentials}`` in ``message`` come from the ``Place``."""
+
+    contains: str
+    kind: type[UpstreamError]
+    code: str
+    message: str
+    retry: Retry = "elsewhere"
+    useless: bool = False  # tell clients not to retry
+
+
+# The first that matches. Where no document has the text, it was reported by several users.
+_TEXTS = (
+    _Text(
+        "credentials for proxy authorization",  # 401 "missing ...", "invalid ..." (guide/webhook-proxy-auth)
+        UpstreamError,
+        "upstream_auth",
+        "Modal refused the gateway's proxy token: check {credentials} of {at}.",
+        useless=True,
+    ),
+    _Text(
+        "is stopped",  # 404 "app for invoked web endpoint is stopped"; also an ended `modal serve`
+        UpstreamUnavailable,
+        "upstream_stopped",
+        "The Modal app behind {at}.url is stopped: deploy it again, or change {at}.url.",
+        useless=True,
+    ),
+    _Text(
+        "is disabled",  # 404 "workspace ac-... is disabled": its budget is spent
+        UpstreamUnavailable,
+        "upstream_stopped",
+        "The Modal workspace behind {at}.url is disabled: check its billing, or change {at}.url.",
+        useless=True,
+    ),
+    _Text(
+        "invalid function call",  # 404: wrong address, or for a moment while an app is deployed
+        UpstreamError,
+        "upstream_not_found",
+        "Modal knows no function at {at}.url: check the address, and that the app is deployed.",
+        retry="once",
+    ),
+    _Text(
+        "execution timed out",  # 500 "internal error: function execution timed out": the Function's timeout=
+        UpstreamTimeout,
+        "upstream_timeout",
+        "The Modal function behind {at}.url ran into its timeout: raise timeout= there, or lower max_tokens.",
+        retry="never",
+        useless=True,
+    ),
+    _Text(
+        "bad redirect method",  # 400: something other than GET was sent to a result URL
+        UpstreamError,
+        "upstream_error",
+        "Modal refused a request for a result: something between the gateway and {at}.url changes requests.",
+        retry="never",
+    ),
+)
+
+
+def failure_of(place: Place, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """Our error for an answer that is not a success. ``headers`` ignores case, or has lower-case names."""
+    if (error := spoken(place, body)) is not None:
+        return error
+    if status in (401, 403):
+        return unauthorized("", place)
+    if status == REPOLL_STATUS:  # "Missing request, possibly due to expiry or cancellation": _runtime/asgi.py
+        message = "The upstream lost the request. Try again."
+        return UpstreamUnavailable(message, headers=RETRY_SOON, retry="once")
+    if status < 400:
+        return redirected(place, status) if status >= 300 else _no_answer(place, status)
+    return _waiting(_refusal(place, status, body), headers)
+
+
+def spoken(place: Place, body: bytes) -> GatewayError | None:
+    """The error that Modal's edge wrote into this body, or None if it wrote none that we know."""
+    if not body.startswith(PREFIX):
+        return None
+    text = body[len(PREFIX) : 500].decode("utf-8", "replace")
+    for known in _TEXTS:
+        if known.contains in text:
+            return known.kind(
+                known.message.format(at=place.at, credentials=place.credentials),
+                code=known.code,
+                headers=USELESS if known.useless else {},
+                retry=known.retry,
+            )
+    return None
+
+
+def instead(place: Place, body: bytes) -> GatewayError | None:
+    """The error that the edge sent in place of an answer, with a status of success."""
+    if not body.startswith(PREFIX):
+        return None
+    return spoken(place, body) or UpstreamError("The Modal function did not answer.", retry="elsewhere")
+
+
+class PlainText:
+    """Cuts nothing: passes bare text on, unless Modal's edge is what speaks."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._head: bytes | None = b""  # what may yet become the edge's prefix
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        if self._head is not None:
+            head = self._head + chunk
+            if chunk and len(head) < len(PREFIX) and PREFIX.startswith(head):
+                self._head = head
+                return []
+            if (error := instead(self._place, head)) is not None:
+                raise error
+            self._head, chunk = None, head
+        return [chunk] if chunk else []
+
+
+def _refusal(place: Place, status: int, body: bytes) -> GatewayError:
+    """For 4xx and 5xx: what the JSON says, else what the status says."""
+    data = _json(body)
+    if status in (400, 422) and place.added and place.added.encode() in body:
+        return _refused(place, place.added, missing=False)
+    if status == 422 and (field := _field(data)) is not None:
+        return _refused(place, *field)
+    if said := reported(data):
+        return failure(said, place, status)
+    if isinstance(data, dict) and isinstance(detail := data.get("detail"), str):  # FastAPI's HTTPException
+        return of_status(status, quoted(detail, place), place)
+    if status == NOT_READY:
+        return NoContainer(f"No container of {place.at} is ready.", headers=RETRY_SOON, retry="elsewhere")
+    return rejected("", place) if status == 400 else of_status(status, "", place)
+
+
+def redirected(place: Place, status: int) -> GatewayError:
+    """A redirect that is not followed: anything but a result on the same host."""
+    return UpstreamError(
+        f"The upstream answered {status}, a redirect elsewhere: set {place.at}.url to the final address.",
+        code="upstream_redirect",
+        headers=USELESS,
+    )
+
+
+def _no_answer(place: Place, status: int) -> GatewayError:
+    return UpstreamError(
+        f"The upstream answered {status}, which is no answer of a model: check {place.at}.url.",
+        code="upstream_bad_response",
+    )
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return loads(body)
+    except JSONDecodeError:
+        return None
+
+
+def _waiting(error: GatewayError, headers: Mapping[str, str]) -> GatewayError:
+    """With the upstream's Retry-After, in seconds and at most ``MAX_RETRY_AFTER``, where waiting helps."""
+    asked = headers.get("retry-after", "").strip()
+    if error.status in (LIMITED, NOT_READY) and re.fullmatch(r"[0-9]{1,9}", asked):
+        error.headers["retry-after"] = str(min(int(asked), MAX_RETRY_AFTER))
+    return error
+
+
+def _field(data: Any) -> tuple[str, bool] | None:
+    """The field that FastAPI's 422 is about and whether it is missing; never its value.
+
+    ``{"detail": [{"type": "missing", "loc": ["body", "inputs"], "msg": ...}]}``
+    """
+    detail = data.get("detail") if isinstance(data, dict) else None
+    first = detail[0] if isinstance(detail, list) and detail else None
+    loc = first.get("loc") if isinstance(first, dict) else None
+    if not isinstance(loc, list) or not isinstance(first, dict):
+        return None
+    names = [part for part in loc if isinstance(part, str)]
+    field = ".".join(names[1:] if names[:1] == ["body"] else names)
+    kind = first.get("type")  # "value_error.missing" before pydantic 2
+    return (field, str(kind).endswith("missing")) if NAME.fullmatch(field) else None
+
+
+def _refused(place: Place, field: str, missing: bool) -> GatewayError:
+    if missing:
+        what = f"requires a field `{field}`. If that is its name for `{place.text}`"
+        line = f"{{{place.text}: {field}}}"
+    else:
+        what = f"refuses the field `{field}`. To leave it out"
+        line = f"{{{field.split('.')[0]}: null}}"
+    return UpstreamError(
+        f"The upstream {what}, write {place.at}.request_fields: {line}",
+        code="upstream_refused",
+        headers=USELESS,
+    )

@@ -1,0 +1,25 @@
+"""The keys that every kind of upstream has: how many calls it takes, and what its app is like.
+
+Rule: values only; the gateway's admission applies them, whatever the kind. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+
+
+class Limits(BaseModel):
+    """Keys of every kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrency: int = Field(100, ge=1, description="calls at once")
+    max_queue: int = Field(1000, ge=0, description="calls that may wait for a slot")
+    queue_timeout: Seconds = Field(600, description="seconds a call may wait for a slot")
+    inputs_per_container: int = Field(32, ge=1, description="calls one container takes at once")
+    max_containers: int = Field(1, ge=1, description="containers the app may have")
+    scaledown_window: int = Field(60, ge=1, description="seconds an idle container stays")

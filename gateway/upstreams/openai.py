@@ -1,0 +1,82 @@
+"""Upstream kind ``openai``: any server that speaks OpenAI's chat completions, FastChat included.
+
+Rule: the chat goes through as the client wrote it; only what belongs to the way of sending is set here.
+Knows nothing about prompts or templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.core.call import Call, Traits
+from gateway.core.decode.openai import OpenAIDecoder
+from gateway.core.events import Batch
+from gateway.core.sse import SSEDecoder
+from gateway.upstreams.body import encoded, fields_of, rename
+from gateway.upstreams.endpoint import Endpoint, place
+from gateway.upstreams.http import Calls
+from gateway.upstreams.prompt import SSE, TEXT, unreadable
+from gateway.upstreams.reading import Reading
+
+PATH = "/chat/completions"
+
+
+class OpenAIConfig(Endpoint):
+    """Keys of ``kind: openai``; ``url`` is the API's root, such as ``http://host:8000/v1``."""
+
+    kind: Literal["openai"] = "openai"
+    stream: Literal["auto", "none"] = Field("auto", description="none: never ask for a stream")
+
+    @property
+    def traits(self) -> Traits:
+        return Traits("chat", self.stream != "none", self.whole, "never", self.forwarded)
+
+
+class OpenAIUpstream:
+    """One server of OpenAI's API; see ``Upstream``."""
+
+    def __init__(self, name: str, config: OpenAIConfig, *, model: str = "", at: str = "") -> None:
+        """``name``: metric label; ``model``: entry under ``models:``; ``at``: the config path of this one."""
+        self.name = name
+        self.traits = config.traits
+        self._config = config
+        self._model = config.model or model or name
+        added = None if "stream_options" in config.request_fields else "stream_options"
+        self._place = place(
+            config, at or f"models.{model or name}.upstream", text="messages", added=added
+        )
+        self._calls = Calls(config, _address(config.url), self._place)
+
+    def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        return self._calls.events(self.body(call), call.request_id, partial(self._reading, call.stream))
+
+    def body(self, call: Call) -> bytes:
+        fields = fields_of(call) | {"model": self._model}
+        if call.stream:  # its usage has to be asked for
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        return encoded(rename(fields, self._config.request_fields))
+
+    async def reachable(self) -> None:
+        await self._calls.connections.reachable()
+
+    async def aclose(self) -> None:
+        await self._calls.connections.aclose()
+
+    def _reading(self, asked: bool, content_type: str) -> Reading:
+        decoder = OpenAIDecoder(self._place)
+        if content_type in SSE or (asked and content_type in TEXT):
+            return Reading(decoder, SSEDecoder())
+        if content_type.endswith("json") or content_type in TEXT:
+            return Reading(decoder)
+        raise unreadable(content_type, self._place)
+
+
+def _address(url: str) -> str:
+    """Where chats are posted; a URL that names the endpoint itself is taken as it is."""
+    root, mark, query = url.partition("?")
+    root = root.rstrip("/")
+    return (root if root.endswith(PATH) else root + PATH) + mark + query

@@ -1,0 +1,130 @@
+"""Upstream kind ``prompt``: a container that speaks the prompt contract, or something close to it.
+
+Rule: how an answer is read follows from what it says it is (``stream: auto``) or from the config, never
+from a guess at its content. Knows nothing about chats or templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from gateway.core.call import Call, Traits
+from gateway.core.decode.failure import Place
+from gateway.core.decode.prompt import PromptDecoder, Shape
+from gateway.core.decode.text import TextDecoder
+from gateway.core.errors import UpstreamError
+from gateway.core.events import Batch
+from gateway.core.sse import LineDecoder, SSEDecoder
+from gateway.upstreams import edge
+from gateway.upstreams.body import encoded, fields_of, rename
+from gateway.upstreams.endpoint import Endpoint, place
+from gateway.upstreams.http import Calls
+from gateway.upstreams.reading import Reading
+
+SSE = frozenset({"text/event-stream"})
+LINES = frozenset({
+    "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
+    "application/json-lines", "application/jsonlines", "application/x-jsonlines", "application/json-seq",
+})  # fmt: skip
+TEXT = frozenset({"", "text/plain", "application/octet-stream"})
+
+
+class PromptConfig(Endpoint):
+    """Keys of ``kind: prompt``."""
+
+    kind: Literal["prompt"] = "prompt"
+    stream: Literal["auto", "none", "sse", "ndjson", "text"] = Field(
+        "auto", description="auto: ask for a stream and go by the content type; none: never ask for one"
+    )
+    cumulative: bool = Field(False, description="each event repeats the text so far")
+    echo: Literal["auto", "always", "never"] = Field(
+        "auto", description="when a leading copy of the prompt is removed"
+    )
+    response_field: str = Field(
+        "prompt",
+        pattern=r"^[^.\s]+(\.[^.\s]+)*$",
+        description="where the text is: prediction, 0.generated_text",
+    )
+    ends: Literal["marker", "eof"] = Field(
+        "marker", description="eof: for streams that have neither finish_reason nor [DONE]"
+    )
+
+    @property
+    def traits(self) -> Traits:
+        return Traits("prompt", self.stream != "none", self.whole, self.echo, self.forwarded)
+
+
+class PromptUpstream:
+    """One address that answers prompts; see ``Upstream``."""
+
+    def __init__(self, name: str, config: PromptConfig, *, model: str = "", at: str = "") -> None:
+        """``name``: metric label; ``model``: entry under ``models:``; ``at``: the config path of this one."""
+        self.name = name
+        self.traits = config.traits
+        self._config = config
+        self._place = place(config, at or f"models.{model or name}.upstream")
+        self._shape = Shape.of(
+            config.response_field, cumulative=config.cumulative, ends_at_eof=config.ends == "eof"
+        )
+        self._calls = Calls(config, config.url, self._place)
+
+    def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        return self._calls.events(self.body(call), call.request_id, partial(self._reading, call.stream))
+
+    def body(self, call: Call) -> bytes:
+        fields = fields_of(call)
+        if self._config.model is not None:
+            fields["model"] = self._config.model
+        if call.stream:
+            fields["stream"] = True
+        if "request_id" in self._config.request_fields:  # else a header only: strict backends refuse it
+            fields["request_id"] = call.request_id
+        return encoded(rename(fields, self._config.request_fields))
+
+    async def reachable(self) -> None:
+        await self._calls.connections.reachable()
+
+    async def aclose(self) -> None:
+        await self._calls.connections.aclose()
+
+    def _reading(self, asked: bool, content_type: str) -> Reading:
+        form = framing(self._config.stream, content_type, asked)
+        if form == "text":
+            return Reading(TextDecoder(content_type == "text/plain"), edge.PlainText(self._place))
+        decoder = PromptDecoder(self._shape, self._place)
+        if form == "sse":
+            return Reading(decoder, SSEDecoder())
+        if form == "ndjson":
+            return Reading(decoder, LineDecoder())
+        if form == "whole":
+            return Reading(decoder)
+        raise unreadable(content_type, self._place)
+
+
+Framing: TypeAlias = Literal["sse", "ndjson", "text", "whole", "unknown"]
+
+
+def framing(mode: str, content_type: str, asked: bool) -> Framing:
+    """How an answer of this content type is framed. JSON is whole, also if a stream was asked for."""
+    json = content_type == "application/json" or content_type.endswith("+json")
+    if mode == "none" or (json and (mode in ("auto", "sse") or not asked)):
+        return "whole"
+    if mode == "sse" or (mode == "auto" and content_type in SSE):
+        return "sse"
+    if mode == "ndjson" or (mode == "auto" and content_type in LINES):
+        return "ndjson"
+    return "text" if mode == "text" or content_type in TEXT else "unknown"
+
+
+def unreadable(content_type: str, place: Place) -> UpstreamError:
+    kind = content_type if edge.NAME.fullmatch(content_type.replace("/", ".")) else "another type"
+    return UpstreamError(
+        f"The upstream answered with {kind}, which is no answer of a model: "
+        f"check {place.at}.url and {place.at}.stream.",
+        code="upstream_bad_response",
+    )
+

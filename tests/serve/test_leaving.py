@@ -1,0 +1,97 @@
+"""Clients that leave: the container's connection is closed, whatever the gateway was waiting for."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.serve.house import House, Visit, house, soon
+from tests.serve.test_chat import ASK
+
+
+async def leave(at: House, after: Callable[[asyncio.StreamReader], Awaitable[Any]], **fields: Any) -> None:
+    """Send a request, wait for ``after``, and hang up."""
+    body = json.dumps({**ASK, **fields}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    try:
+        await soon(after(reader))
+    finally:
+        writer.close()
+
+
+class Silence:
+    """A container that says a few pieces, then nothing, and notices when it is left."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def __call__(self, visit: Visit) -> None:
+        if self.pieces:
+            await visit.start_stream()
+            for piece in self.pieces:
+                await visit.event({"prompt": piece})
+        self.asked.set()
+        await soon(visit.until_closed())
+        self.left.set()
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stop": "x"}, {"n": 2}, {"n": 2, "stream": True}])
+async def test_leaving_before_the_first_byte_closes_the_container(fields: dict[str, Any]) -> None:
+    silence = Silence()
+    async with house(silence) as at:
+        await leave(at, lambda _: silence.asked.wait(), **fields)
+        await soon(silence.left.wait())
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stop": "x"}, {"n": 2, "stream": True}])
+async def test_leaving_in_mid_answer_closes_the_container(fields: dict[str, Any]) -> None:
+    silence = Silence("hello", " world")
+    async with house(silence) as at:
+
+        async def after(reader: asyncio.StreamReader) -> None:
+            await silence.asked.wait()
+            if fields.get("stream"):
+                await reader.readuntil(b"world")
+
+        await leave(at, after, **fields)
+        await soon(silence.left.wait())
+
+
+async def test_leaving_the_queue_gives_the_place_to_the_next() -> None:
+    silence = Silence()
+    async with house(silence, upstream={"max_concurrency": 1}) as at:
+        first = asyncio.create_task(leave(at, lambda _: asyncio.Event().wait()))  # noqa: TID251
+        await soon(silence.asked.wait())
+        await leave(at, _written)
+        await leave(at, _written)
+        first.cancel()
+        await soon(silence.left.wait())
+
+
+async def _written(reader: asyncio.StreamReader) -> None:
+    await asyncio.sleep(0)
+
+
+async def test_metrics_count_those_who_left() -> None:
+    silence = Silence()
+    async with house(silence) as at:
+        await leave(at, lambda _: silence.asked.wait())
+        await soon(silence.left.wait())
+        await soon(_metric(at, 'modal_gateway_client_disconnects_total{model="m"} 1.0'))
+        await soon(_metric(at, "modal_gateway_requests_in_flight 0.0"))
+
+
+async def _metric(at: House, line: str) -> None:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+        while line not in (await client.get(f"http://127.0.0.1:{at.port}/metrics")).text.splitlines():
+            pass
