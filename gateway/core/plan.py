@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.core.call import Call, ChatCall, Notes, PromptCall, Traits, Watch
 from gateway.core.errors import BadRequest
-from gateway.core.parameters import DEFAULTABLE, IGNORED, OPENAI, REJECTED, SAMPLING
+from gateway.core.parameters import IGNORED, OPENAI, REJECTED, SAMPLING
 from gateway.core.spec import ModelSpec
 from gateway.core.template import TemplateError, neutralise
 from gateway.core.wire import ChatRequest, text_of
@@ -40,7 +40,7 @@ def plan(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) 
 
 
 def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> PromptCall:
-    ignored = _unavailable(request)
+    ignored = _unavailable(request) + _unheard(request, spec)
     passed, unknown = _unknown(request, traits)
     messages, neutralised = _messages(request, spec)
     prompt = _render(spec, messages, origin.now)
@@ -81,12 +81,24 @@ def _check(request: ChatRequest, spec: ModelSpec) -> None:
 
 def _unavailable(request: ChatRequest) -> tuple[str, ...]:
     """Reject what cannot be done over a prompt; the names of what is ignored."""
+    given = request.model_fields_set & _WITHOUT_EFFECT
+    if not given:
+        return ()
     for row in REJECTED:
-        value = _value(request, row.name)
+        value = _value(request, row.name) if row.name in given else None
         if value and not (row.name == "response_format" and value.get("type") == "text"):
             raise BadRequest(f"{row.name}: {row.why}.", param=row.name, code="unsupported_parameter")
-    given = (request.model_fields_set | set(request.model_extra or ())) & IGNORED
-    return tuple(sorted(name for name in given if _value(request, name) is not None))
+    return tuple(sorted(name for name in given & IGNORED if _value(request, name) is not None))
+
+
+def _unheard(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
+    """A few families have a fixed system message; the client's has no place there, which must not go unsaid."""
+    said = spec.template.ignores_system and any(m["role"] in SYSTEM for m in request.messages)
+    return ("system",) if said else ()
+
+
+SYSTEM = ("system", "developer")
+_WITHOUT_EFFECT = IGNORED | {row.name for row in REJECTED}
 
 
 def _value(request: ChatRequest, name: str) -> Any:
@@ -96,9 +108,9 @@ def _value(request: ChatRequest, name: str) -> Any:
 
 def _unknown(request: ChatRequest, traits: Traits) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Fields that nobody here knows: those to pass on, and the names of those that are not."""
-    fields = {name: value for name, value in request.unknown.items() if name not in IGNORED | {"audio"}}
-    if not fields:
+    if not request.model_extra:
         return {}, ()
+    fields = {k: v for k, v in request.model_extra.items() if v is not None and k not in _WITHOUT_EFFECT}
     passed = fields if traits.forward == "all" else {k: v for k, v in fields.items() if k in traits.forward}
     return passed, tuple(name for name in fields if name not in passed and _NOTABLE.fullmatch(name))
 
@@ -115,7 +127,7 @@ def _messages(request: ChatRequest, spec: ModelSpec) -> tuple[list[dict[str, Any
         raise BadRequest(str(exc), param="messages", code="control_tokens") from None
     if count:
         messages = [dict(message) for message in safe]
-    if spec.system_default and not any(m["role"] in ("system", "developer") for m in messages):
+    if spec.system_default and not any(m["role"] in SYSTEM for m in messages):
         messages.insert(0, {"role": "system", "content": spec.system_default})
     return messages, count
 
@@ -143,10 +155,10 @@ def _client_stops(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
 
 def _arguments(request: ChatRequest, spec: ModelSpec, stops: tuple[str, ...]) -> dict[str, Any]:
     """The contract's arguments: the model's defaults, then what the client set."""
-    arguments = {name: value for name, value in spec.defaults.items() if name in DEFAULTABLE}
-    for field, argument in SAMPLING.items():
+    arguments = dict(spec.defaults)
+    for field in request.model_fields_set & SAMPLING.keys():
         if (value := getattr(request, field)) is not None:
-            arguments[argument] = value
+            arguments[SAMPLING[field]] = value
     if asked := request.max_completion_tokens or request.max_tokens:
         arguments["max_tokens"] = asked
     if request.logprobs:
@@ -180,7 +192,7 @@ def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Or
     }
     if "max_tokens" in body and request.max_completion_tokens:
         del body["max_tokens"]
-    if spec.system_default and not any(m["role"] in ("system", "developer") for m in request.messages):
+    if spec.system_default and not any(m["role"] in SYSTEM for m in request.messages):
         body["messages"] = [{"role": "system", "content": spec.system_default}, *request.messages]
     watch = Watch(boundary=spec.stops, stops=_client_stops(request, spec))
     if watch.boundary or watch.stops:

@@ -7,7 +7,7 @@ text was cut. Knows nothing about tokens, HTTP, or who asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from gateway.core.events import Batch, Event, Finish, Text, join, split, whole_tokens
 
@@ -15,9 +15,8 @@ from gateway.core.events import Batch, Event, Finish, Text, join, split, whole_t
 class Stops:
     """A filter that cuts ``Text`` at the first of ``stops`` and ends the answer there."""
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
-        self._firsts = tuple({stop[0] for stop in self._stops})
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops, self._firsts = _prepared(stops)
         self._held: Text | None = None  # the longest tail that may still become a stop
 
     def feed(self, batch: Batch) -> Batch:
@@ -84,6 +83,13 @@ class Stops:
         if self._held is not None:
             out.append(self._held)
             self._held = None
+
+
+@lru_cache(maxsize=1024)  # most requests of a model come with the same stops
+def _prepared(stops: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The stops that can match, and the characters they begin with."""
+    kept = tuple(dict.fromkeys(stop for stop in stops if stop))
+    return kept, tuple({stop[0] for stop in kept})
 
 
 def _finish(stop: str, rest: Batch) -> Finish:

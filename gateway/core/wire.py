@@ -94,11 +94,6 @@ class ChatRequest(BaseModel):
     function_call: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
 
-    @property
-    def unknown(self) -> Mapping[str, Any]:
-        """Fields beyond OpenAI's sampling set, nulls left out."""
-        return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
-
 
 def parse_chat(body: bytes) -> ChatRequest:
     """The request in these bytes. Raises ``BadRequest`` that names the first wrong field or JSON position."""

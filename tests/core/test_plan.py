@@ -164,6 +164,12 @@ def test_what_has_no_effect_is_said() -> None:
     assert call.unknown == {}
 
 
+def test_a_system_message_that_the_family_has_no_place_for_is_said() -> None:
+    own = [{"role": "system", "content": "Be brief."}, *USER]
+    assert prompt_call("deepseek-coder", messages=own).notes.ignored == ("system",)
+    assert prompt_call("deepseek-coder").notes.ignored == ()
+
+
 def test_names_that_no_header_can_carry_are_not_listed() -> None:
     assert prompt_call(**{"a b": 1, "x\r\ny": 1, "ok": 1, "é": 1}).notes.ignored == ("ok",)
 

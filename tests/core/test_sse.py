@@ -35,7 +35,10 @@ SSE_CASES = {
     "byte order mark": (BOM + b"data: a\n\n" + BOM + b"data: b\n\n", [b"a"]),
     "half a mark": (BOM[:2] + b"data: a\n\ndata: b\n\n", [b"b"]),
     "what JSON may hold": (b"data: " + CHAT + b"\n\n", [CHAT]),
-    "what only str.splitlines splits": ("data: a\x0b\x0c\x1c\x85\u2028\u2029b\n\n".encode(), ["a\x0b\x0c\x1c\x85\u2028\u2029b".encode()]),
+    "what only str.splitlines splits": (
+        "data: a\x0b\x0c\x1c\x85\u2028\u2029b\n\n".encode(),
+        ["a\x0b\x0c\x1c\x85\u2028\u2029b".encode()],
+    ),
     "invalid UTF-8": (b"data: \xff\xfe\n\n", [b"\xff\xfe"]),
     "unterminated": (b"data: a\n\ndata: b", [b"a", b"b"]),
     "unterminated line": (b"data: a\n\ndata: b\n", [b"a", b"b"]),
@@ -116,7 +119,23 @@ def by_the_letter(stream: str) -> list[str]:
 
 
 PIECES = st.sampled_from(
-    ["data", ":", " ", "data: ", "data:", "\n", "\n\n", "\r", "\r\n", "\r\n\r\n", "x", "é", "\ufeff", "\u2028", "id: 1"]
+    [
+        "data",
+        ":",
+        " ",
+        "data: ",
+        "data:",
+        "\n",
+        "\n\n",
+        "\r",
+        "\r\n",
+        "\r\n\r\n",
+        "x",
+        "é",
+        "\ufeff",
+        "\u2028",
+        "id: 1",
+    ]
 )
 
 
@@ -142,7 +161,9 @@ def test_any_cut_of_lines_reads_as_whole(case: tuple[str, list[bytes]]) -> None:
     assert decoded(LineDecoder(), chunks) == wanted
 
 
-PAYLOADS = st.lists(st.binary(min_size=1, max_size=30).filter(lambda p: not set(p) & set(b"\r\n")), max_size=8)
+PAYLOADS = st.lists(
+    st.binary(min_size=1, max_size=30).filter(lambda p: not set(p) & set(b"\r\n")), max_size=8
+)
 
 
 @given(PAYLOADS, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.integers(1, 20))
@@ -158,7 +179,9 @@ LIMIT = 50
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-@pytest.mark.parametrize(("decoder", "before", "after"), [(SSEDecoder, b"data: ", b"\n\n"), (LineDecoder, b"", b"\n")])
+@pytest.mark.parametrize(
+    ("decoder", "before", "after"), [(SSEDecoder, b"data: ", b"\n\n"), (LineDecoder, b"", b"\n")]
+)
 def test_an_event_of_the_largest_size_passes_and_a_larger_one_does_not(
     decoder: Callable[[int], Decoder], before: bytes, after: bytes, size: int
 ) -> None:

@@ -31,7 +31,7 @@ def pieces(text: str, cuts: Sequence[int]) -> list[str]:
 
 def run(parts: Sequence[str], stops: Sequence[str], finish: str = "length") -> tuple[str, Finish]:
     """Feed each part as a batch of its own; the visible text and the end."""
-    stopper, said = Stops(stops), []
+    stopper, said = Stops(tuple(stops)), []
     for batch in [*([Text(part)] for part in parts), [Finish(finish)]]:
         for event in stopper.feed(batch):
             if isinstance(event, Finish):
@@ -54,7 +54,7 @@ def test_any_cut_gives_what_reading_one_character_at_a_time_gives(
 def test_nothing_is_shown_that_could_still_become_part_of_a_stop(
     text: str, stops: list[str], cuts: list[int]
 ) -> None:
-    stopper, said, read = Stops(stops), "", ""
+    stopper, said, read = Stops(tuple(stops)), "", ""
     for part in pieces(text, cuts):
         read += part
         out = stopper.feed([Text(part)])
@@ -72,7 +72,7 @@ def test_nothing_is_shown_that_could_still_become_part_of_a_stop(
 @given(texts, stop_lists, st.lists(st.integers(0, 40), max_size=8))
 def test_one_batch_or_many_make_no_difference(text: str, stops: list[str], cuts: list[int]) -> None:
     parts = pieces(text, cuts)
-    out = Stops(stops).feed([*(Text(part) for part in parts), Finish("length")])
+    out = Stops(tuple(stops)).feed([*(Text(part) for part in parts), Finish("length")])
     said = "".join(event.text for event in out if isinstance(event, Text))
     finish = out[-1]
     assert isinstance(finish, Finish)
@@ -100,12 +100,12 @@ def test_empty_stops_stop_nothing() -> None:
 
 def test_the_upstreams_usage_is_kept_when_it_came_with_the_text() -> None:
     usage = Usage(3, 9)
-    out = Stops(["b"]).feed([Text("abc"), Finish("length", usage=usage)])
+    out = Stops(("b",)).feed([Text("abc"), Finish("length", usage=usage)])
     assert out == [Text("a"), Finish("stop", usage=usage, stopped_by="b")]
 
 
 def test_held_text_goes_out_before_an_event_of_another_kind() -> None:
-    stopper = Stops(["abc"])
+    stopper = Stops(("abc",))
     assert stopper.feed([Text("xab"), ToolStart(0, "call_1", "f")]) == [
         Text("x"),
         Text("ab"),
@@ -126,7 +126,7 @@ def entry(token: str) -> dict[str, object]:
 @given(st.lists(st.text(ALPHABET, min_size=1, max_size=3), max_size=8), stop_lists)
 def test_logprobs_stay_with_their_tokens(tokens: list[str], stops: list[str]) -> None:
     events = [Text(token, (entry(token),)) for token in tokens]
-    stopper, out = Stops(stops), []
+    stopper, out = Stops(tuple(stops)), []
     for event in [*events, Finish("length")]:
         out += stopper.feed([event])
         if out and isinstance(out[-1], Finish):
@@ -140,4 +140,4 @@ def test_logprobs_stay_with_their_tokens(tokens: list[str], stops: list[str]) ->
 
 def test_an_untouched_event_is_passed_on_as_it_is() -> None:
     event = Text("nothing here")
-    assert Stops(["欢迎"]).feed([event])[0] is event
+    assert Stops(("欢迎",)).feed([event])[0] is event

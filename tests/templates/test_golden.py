@@ -1,8 +1,8 @@
 """Every built-in template writes, byte for byte, what its golden file says.
 
 The prompts of the FastChat names were made by FastChat 0.2.36 itself and compared with these files, but for
-what their `notes` say (`falcon`, `deepseek-chat`, `yuan`). Those of models that publish a template of their own
-were compared with that template, rendered by transformers.
+what the `notes` say of system messages (`falcon`, `deepseek-chat`, `yuan`). Those of models that publish a
+template of their own were compared with that template, rendered by transformers.
 """
 
 import json

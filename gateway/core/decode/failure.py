@@ -57,7 +57,7 @@ def reported(data: Any) -> Said | None:
     if not isinstance(data, dict):
         return None
     error = data.get("error")
-    if isinstance(error, dict):
+    if isinstance(error, dict) and error:
         return _said(error.get("message"), error.get("code") or error.get("type"), error.get("status"))
     if error:
         return _said(error, data.get("code") or data.get("error_type"), data.get("status"))

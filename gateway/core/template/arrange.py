@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 from gateway.core.template.errors import TemplateError
 
 Message: TypeAlias = Mapping[str, Any]
+Manner: TypeAlias = Literal["shows", "drops", "refuses"]
 
 _SYSTEM: Final = frozenset({"system", "developer"})
 _TURN: Final = frozenset({"user", "assistant", "tool", "function"})
@@ -71,7 +72,7 @@ class Shape:
         inline = self.system == "inline"
         turns, given = _sorted_out(messages, inline=inline)
         if any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns):
-            turns = _named(turns) if self.tools else _without_tools(turns)
+            turns = _named(turns) if self.tools else _results_as_text(_calls_as_text(turns))
         # An empty system message replaces the default one as well, as it does in FastChat.
         system = self.default if not given or self.system == "ignored" else _joined(given)
         if tools and not self.tools:
@@ -167,23 +168,30 @@ def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _without_tools(turns: Sequence[Message]) -> list[Message]:
-    """Calls as text of the assistant, results as text of the user; results in a row are one message."""
+def _calls_as_text(turns: Sequence[Message]) -> list[Message]:
+    """Calls as text of the assistant, after what it said."""
+    shown: list[Message] = []
+    for turn in turns:
+        if calls := turn.get("tool_calls"):
+            text = "\n".join(filter(None, [turn["content"], *map(_call_text, calls)]))
+            turn = {"role": "assistant", "content": text}
+        shown.append(turn)
+    return shown
+
+
+def _results_as_text(turns: Sequence[Message]) -> list[Message]:
+    """Results as text of the user; those in a row are one message."""
     shown: list[Message] = []
     results: list[str] = []
-    for turn in turns:
-        if turn["role"] == "tool":
+    for turn in [*turns, None]:
+        if turn is not None and turn["role"] == "tool":
             results.append(f"<tool_response>\n{turn['content']}\n</tool_response>")
             continue
         if results:
             shown.append({"role": "user", "content": "\n".join(results)})
             results = []
-        if calls := turn.get("tool_calls"):
-            text = "\n".join(filter(None, [turn["content"], *map(_call_text, calls)]))
-            turn = {"role": "assistant", "content": text}
-        shown.append(turn)
-    if results:
-        shown.append({"role": "user", "content": "\n".join(results)})
+        if turn is not None:
+            shown.append(turn)
     return shown
 
 
@@ -200,25 +208,36 @@ def _call_text(call: Mapping[str, Any]) -> str:
 class Habits:
     """What a template that came with a model does with the less common messages; found out by asking it.
 
-    ``system`` and ``late_system`` are False where it drops such a message without a word. ``calls`` is the
-    content that a message with tool calls needs so that they are shown: an empty text or none; None where
-    nothing helps.
+    ``system`` and ``late_system`` (one that comes after others): it shows such a message, drops it without a
+    word, or refuses it aloud. ``calls`` is the content that a message with tool calls needs so that they are
+    shown: an empty text or none; None where nothing helps. ``results`` and ``tools``: it shows them.
     """
 
     developer: bool
-    system: bool
-    late_system: bool
+    system: Manner
+    late_system: Manner
     calls: Literal["text", "none"] | None
     results: bool
+    tools: bool
 
     def arrange(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
     ) -> Conversation:
         """The conversation as Hugging Face passes it; what the template would drop is moved."""
         given = [self._message(message) for message in messages]
-        if not (self.calls and self.results):
-            given = _without_tools(given)
-        return Conversation(self._folded(given), None, tools)
+        if not self.calls:
+            given = _calls_as_text(given)
+        if not self.results:
+            given = _results_as_text(given)
+        if not tools or self.tools:
+            return Conversation(self._folded(given, []), None, tools)
+        text = _tool_text(tools)
+        if self.system != "shows":
+            return Conversation(self._folded(given, [text]))
+        if given and given[0]["role"] == "system":
+            text = _joined([given[0]["content"], text])
+            given = given[1:]
+        return Conversation(self._folded([{"role": "system", "content": text}, *given], []))
 
     def _message(self, original: Message) -> Message:
         message = {key: value for key, value in original.items() if value is not None}
@@ -235,15 +254,14 @@ class Habits:
             message.setdefault("thinking", message["reasoning_content"])  # the name that gpt-oss reads
         return message
 
-    def _folded(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """System text that the template would drop, moved in front of the next user message."""
-        if self.system and self.late_system:
+    def _folded(self, messages: Sequence[Message], held: list[str]) -> Sequence[Message]:
+        """What is held, and system text that would be dropped, moved in front of the next user message."""
+        if not held and "drops" not in (self.system, self.late_system):
             return messages
         turns: list[Message] = []
-        held: list[str] = []
         for message in messages:
-            if message["role"] == "system" and not (self.late_system if turns else self.system):
-                held.append(message["content"])
+            if message["role"] == "system" and (self.late_system if turns else self.system) == "drops":
+                held = [*held, message["content"]]
                 continue
             if held and message["role"] == "user":
                 message = {**message, "content": _joined([*held, message["content"]])}

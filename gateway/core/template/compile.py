@@ -17,7 +17,7 @@ from gateway.core.template.arrange import Shape
 from gateway.core.template.control import BREAK, Guard
 from gateway.core.template.errors import TemplateError
 from gateway.core.template.front import Front, read, split
-from gateway.core.template.probe import ask, shows_tools, turn_marks, written
+from gateway.core.template.probe import ask, turn_marks, written
 from gateway.core.template.sandbox import Program
 from gateway.core.template.template import Form, Template
 
@@ -80,7 +80,7 @@ def compile_model(
         tool_form,
         stops=tuple(dict.fromkeys([*eos, *ends])),
         guard=_guard(control, tuple(dict.fromkeys([*turns, *eos]))),
-        renders_tools=tool_form is not None or shows_tools(form.program),
+        renders_tools=(tool_form or form).shape.tools,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from gateway.core.template.arrange import Arguments, Habits, Message
+from gateway.core.template.arrange import Arguments, Habits, Manner, Message
 from gateway.core.template.errors import TemplateError
 from gateway.core.template.sandbox import Program
 
@@ -43,16 +43,12 @@ def ask(program: Program) -> Habits:
     """What this template does with messages that many templates know nothing of."""
     return Habits(
         developer="developer" in program.literals,  # it is compared with, so it is known
-        system=_shows(program, [_SYSTEM, _USER], "qzsystem") is not False,
-        late_system=_shows(program, [_USER, _ANSWER, _SYSTEM, _AGAIN], "qzsystem") is not False,
+        system=_system(program, [_SYSTEM, _USER]),
+        late_system=_system(program, [_USER, _ANSWER, _SYSTEM, _AGAIN]),
         calls=_calls(program),
-        results=bool(_shows(program, [_USER, _calling(""), _RESULT], "qzresult")),
+        results=_shows_call(program, "", "qzresult"),
+        tools=_shows(program, [_USER], "qzdefined", [_TOOL]),
     )
-
-
-def shows_tools(program: Program) -> bool:
-    """Whether tool definitions appear in the prompt."""
-    return bool(_shows(program, [_USER], "qzdefined", [_TOOL]))
 
 
 def turn_marks(program: Program, special: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -70,25 +66,32 @@ def written(program: Program) -> str:
     return "\0".join([_prompt(program, [_USER, _ANSWER, _AGAIN]) or "", *program.literals])
 
 
-def _calling(content: str | None) -> Message:
-    return {"role": "assistant", "content": content, "tool_calls": [_CALL]}
-
-
 def _calls(program: Program) -> Literal["text", "none"] | None:
-    if _shows(program, [_USER, _calling(""), _RESULT], "qzargument"):
+    if _shows_call(program, "", "qzargument"):
         return "text"
-    return "none" if _shows(program, [_USER, _calling(None), _RESULT], "qzargument") else None
+    return "none" if _shows_call(program, None, "qzargument") else None
 
 
-def _shows(
-    program: Program, messages: Sequence[Message], word: str, tools: list[Any] | None = None
-) -> bool | None:
-    """Whether the word is in the prompt; None where the template refuses the messages."""
-    text = _prompt(program, messages, tools)
-    return None if text is None else word in text
+def _shows_call(program: Program, content: str | None, word: str) -> bool:
+    """Whether the word is in the prompt of a call and its result; some templates need the tools for that."""
+    calling: Message = {"role": "assistant", "content": content, "tool_calls": [_CALL]}
+    messages = [_USER, calling, _RESULT]
+    return _shows(program, messages, word) or _shows(program, messages, word, [_TOOL])
+
+
+def _system(program: Program, messages: Sequence[Message]) -> Manner:
+    text = _prompt(program, messages)
+    if text is None:
+        return "refuses"
+    return "shows" if "qzsystem" in text else "drops"
+
+
+def _shows(program: Program, messages: Sequence[Message], word: str, tools: list[Any] | None = None) -> bool:
+    return word in (_prompt(program, messages, tools) or "")
 
 
 def _prompt(program: Program, messages: Sequence[Message], tools: list[Any] | None = None) -> str | None:
+    """What the template makes of this; None where it refuses the messages."""
     variables = {
         "messages": messages,
         "tools": tools,

@@ -64,7 +64,8 @@ class Program:
         try:
             for piece in self._compiled.root_render_func(self._compiled.new_context(variables)):
                 size += len(piece)
-                _within(size)
+                if size > MAX_PROMPT:
+                    _within(size)
                 pieces.append(piece)
         except TemplateError:
             raise
