@@ -75,6 +75,7 @@ lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/cl
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --extra all --group build --group test --group lint \
 		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+	$(COMPILE) modal_backend/requirements.in -c requirements.lock -o modal_backend/requirements.lock
 	set -e; for folder in tests/clients/*/; do \
 		if [ -f $${folder}overrides.txt ]; then overrides="--override $${folder}overrides.txt"; else overrides=; fi; \
 		$(COMPILE) $${folder}requirements.in $$overrides -o $${folder}requirements.lock; \

@@ -1,7 +1,7 @@
 """How many calls an upstream gets at once, and how many may wait for that.
 
-Rule: first come, first served; a slot lives as long as the upstream call; a waiter that is cancelled leaves
-the queue at once. A wrapper that is itself an ``Upstream``. Knows nothing about what is being asked.
+Rule: first come, first served; a slot lives as long as the upstream call, waiting for a container included; a
+waiter that is cancelled leaves the queue at once. A wrapper that is itself an ``Upstream``. Knows nothing about what is being asked.
 """
 
 from __future__ import annotations
@@ -52,16 +52,20 @@ class Admitted:
         else:
             self._running += 1
         try:
-            async with aclosing(self._warm(call)) as source:
-                async for batch in source:
-                    yield batch
+            deadline = 0.0
+            while True:
+                try:
+                    async with aclosing(self._inner.events(call)) as source:
+                        async for batch in source:
+                            yield batch
+                    return
+                except NoContainer:
+                    deadline = deadline or asyncio.get_running_loop().time() + self._bounds.cold_timeout
+                    if asyncio.get_running_loop().time() + COLD_POLL > deadline:
+                        raise
+                await asyncio.sleep(COLD_POLL)
         finally:
             self._release()
-
-    def _warm(self, call: Call) -> AsyncGenerator[Batch, None]:
-        if not self._bounds.cold_timeout:
-            return self._inner.events(call)
-        return wait_for_container(self._inner, call, self._bounds.cold_timeout)
 
     def body(self, call: Call) -> bytes:
         return self._inner.body(call)
@@ -100,21 +104,3 @@ class Admitted:
 
 def _full(message: str) -> Overloaded:
     return Overloaded(f"{message} Try again in a few seconds.", headers={"retry-after": "5"})
-
-
-async def wait_for_container(inner: Upstream, call: Call, limit: float) -> AsyncGenerator[Batch, None]:
-    """The call's events, asked for once a second while no container is ready, for at most ``limit``
-    seconds.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limit
-    while True:
-        try:
-            async with aclosing(inner.events(call)) as source:
-                async for batch in source:
-                    yield batch
-            return
-        except NoContainer:
-            if loop.time() + COLD_POLL > deadline:
-                raise
-        await asyncio.sleep(COLD_POLL)

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from gateway import __version__
+from gateway import __version__, log
 from gateway.admission import Admitted, Bounds
 from gateway.auth import Keys
 from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
@@ -44,7 +43,7 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
-WORLD = World(now=lambda: datetime.now().astimezone(), monotonic=time.monotonic, new_id=new_id)
+WORLD = World(time=time.time, monotonic=time.monotonic, new_id=new_id)
 
 
 def deployment(name: str, model: Model, folder: Path) -> Deployment:
@@ -81,34 +80,40 @@ def _admitted(name: str, index: int, model: Model) -> Admitted:
     config, several = model.upstreams[index], len(model.upstreams) > 1
     at = f"models.{name}.upstreams[{index}]" if several else f"models.{name}.upstream"
     upstream = build(f"{name}-{index}" if several else name, config, model=name, at=at)
-    if not isinstance(config, Endpoint):
-        return Admitted(upstream, Bounds())
-    cold = config.first_event_timeout if model.cold == "wait" else 0.0
+    cold = config.first_event_timeout if isinstance(config, Endpoint) and model.cold == "wait" else 0.0
     return Admitted(upstream, Bounds(config.max_concurrency, config.max_queue, config.queue_timeout, cold))
 
 
-def build_service(settings: Settings, folder: Path, metrics: Metrics, world: World = WORLD) -> Service:
+def build_service(
+    settings: Settings, folder: Path, metrics: Metrics, world: World = WORLD, *, any_host: bool = False
+) -> Service:
     deployments = [deployment(name, model, folder) for name, model in settings.models.items()]
     return Service(
         limits=settings.server,
-        keys=Keys(settings.auth),
+        keys=Keys(settings.auth, any_host=any_host),
         routes=Routes(deployments, settings.default_model),
         world=world,
         began=metrics.began,
-        observe=metrics.observe,
+        observe=(metrics.observe, log.observe),
     )
 
 
 def build_app(
-    settings: Settings, *, folder: Path | None = None, loopback: bool = False, world: World = WORLD
+    settings: Settings,
+    *,
+    folder: Path | None = None,
+    loopback: bool = False,
+    any_host: bool = False,
+    world: World = WORLD,
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """The gateway as an ASGI application.
 
     ``folder`` is where the config's relative paths start; ``loopback`` says that only this machine can
-    connect, which opens ``/metrics``, ``/docs`` and ``/openapi.json`` without a key.
+    connect, which opens ``/metrics``, ``/docs`` and ``/openapi.json`` without a key. Without keys, only
+    requests that name this machine as their host are served, unless ``any_host``.
     """
     metrics = Metrics()
-    service = build_service(settings, folder or Path.cwd(), metrics, world)
+    service = build_service(settings, folder or Path.cwd(), metrics, world, any_host=any_host)
     cold = _cold_routes(service, metrics, public=loopback or settings.server.public)
     chat = ChatCompletions(service)
     front: Callable[[Scope, Receive, Send], Awaitable[None]] = Front(

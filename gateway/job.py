@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.auth import ANYONE, Caller
-from gateway.core.call import Call, PromptCall
+from gateway.core.call import MAX_NOTED, Call, PromptCall, notable
 from gateway.core.encode import Head
 from gateway.core.events import Batch, Finish, Reasoning, Text, Usage, visible
 from gateway.core.tokens import Tally, estimate
@@ -44,6 +44,7 @@ class Job:
     committed: bool = False
     code: str | None = None
     client_left: bool = False
+    used: Usage | None = None  # the final count, once it was made
 
     def begin(self, n: int) -> None:
         """Forget what an earlier attempt said: none of it was sent."""
@@ -69,11 +70,24 @@ class Job:
         name = asked or (self.candidate.deployment.spec.name if self.candidate else OTHER)
         return Head("chatcmpl-" + self.request_id.removeprefix("req_"), int(created), name)
 
+    def ignored(self) -> tuple[str, ...]:
+        """Names of parameters without effect: those that the plan knew of, then what the upstream said so far."""
+        named = list(self.call.notes.ignored) if self.call else []
+        for choice in self.choices:
+            if choice.finish and choice.finish.ignored:
+                named += notable(choice.finish.ignored)
+        return tuple(dict.fromkeys(named))[:MAX_NOTED] if named else ()
+
     def usage(self) -> Usage:
         """Tokens of all choices: the upstream's figures where it gave them, our own count or guess elsewhere.
 
-        The prompt counts once, however many choices there are.
+        The prompt counts once, however many choices there are. Called when there is no more to come.
         """
+        if self.used is None:
+            self.used = self._count()
+        return self.used
+
+    def _count(self) -> Usage:
         given = [choice.finish.usage for choice in self.choices if choice.finish and choice.finish.usage]
         if given and len(given) == len(self.choices):
             completion = sum(usage.completion_tokens for usage in given)
@@ -122,6 +136,6 @@ class Job:
             finish=finishes[0].reason if finishes else None,
             stop_matches=sum(finish.stopped_by is not None for finish in finishes),
             client_left=self.client_left,
-            ignored=self.call.notes.ignored if self.call else (),
+            ignored=self.ignored(),
             user=self.request.user if self.request else None,
         )

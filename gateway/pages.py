@@ -7,6 +7,7 @@ unless open.
 from __future__ import annotations
 
 import html
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -106,7 +107,7 @@ def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dic
     prompt is null for upstreams that render it themselves.
     """
     upstream = service.routes.in_turn(deployment)[0]
-    call = plan(chat, deployment.spec, upstream.traits, Origin("render", service.world.now()))
+    call = plan(chat, deployment.spec, upstream.traits, Origin("render", datetime.fromtimestamp(service.world.time())))
     return {
         "prompt": call.prompt if isinstance(call, PromptCall) else None,
         "stop": list(dict.fromkeys((*call.watch.boundary, *call.watch.stops))),

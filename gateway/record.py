@@ -5,13 +5,12 @@ Rule: made once, when the request is over, in the one ``finally`` of ``serve``. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.core.events import Usage
 
 
-@dataclass(slots=True, frozen=True)
-class Record:
+class Record(NamedTuple):
     """Times are seconds of a monotonic clock; ``None`` means that it never came to that."""
 
     request_id: str

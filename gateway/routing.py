@@ -91,7 +91,7 @@ class Routes:
     def in_turn(self, deployment: Deployment) -> list[Admitted]:
         """The model's upstreams in the order in which this request should try them."""
         upstreams = list(deployment.upstreams)
-        if len(upstreams) == 1:
+        if len(upstreams) < 2:
             return upstreams
         turn = self._turns[deployment.spec.name]
         self._turns[deployment.spec.name] = (turn + 1) % len(upstreams)
@@ -102,9 +102,10 @@ class Routes:
 
     def candidates(self, deployment: Deployment, caller: Caller) -> Iterator[Candidate]:
         """Every candidate in order: the model's upstreams, then those of its fallback models."""
-        for name in (deployment.spec.name, *deployment.fallback):
-            model = self._names[name]
-            if self._allowed(model, caller):
+        for upstream in self.in_turn(deployment):
+            yield Candidate(deployment, upstream)
+        for name in deployment.fallback:
+            if self._allowed(model := self._names[name], caller):
                 for upstream in self.in_turn(model):
                     yield Candidate(model, upstream)
 

@@ -30,6 +30,7 @@ from pydantic import (
 from gateway.core.parameters import DEFAULTABLE
 from gateway.upstreams.kinds import KINDS, UpstreamConfig
 
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message is one line that names the key."""
 
@@ -72,7 +73,9 @@ class ApiKey(_Section):
 
 class Auth(_Section):
     mode: Literal["none", "keys"] = Field("keys", description="none is for loopback only")
-    keys: tuple[ApiKey, ...] = Field((), description="static keys")
+    keys: tuple[ApiKey, ...] = Field(
+        (), description="static keys; where none are written, one called me from GATEWAY_API_KEY"
+    )
 
 
 class Admin(_Section):
@@ -198,9 +201,16 @@ class Settings(_Section):
             unused += [
                 f"models.{name}.{key.rstrip('_')}" for key in _LATER_MODEL if key in model.model_fields_set
             ]
+            for index, upstream in enumerate(model.upstreams):
+                at = "upstream" if len(model.upstreams) == 1 else f"upstreams[{index}]"
+                set_here = upstream.model_fields_set
+                unused += [f"models.{name}.{at}.{key}" for key in _LATER_UPSTREAM if key in set_here]
+            if model.images and any(upstream.traits.speaks == "prompt" for upstream in model.upstreams):
+                unused.append(f"models.{name}.images")
         return unused
 
 
+_LATER_UPSTREAM = ("inputs_per_container", "max_containers", "scaledown_window")
 _LATER = (("redis", "url"), ("store", "url"), ("admin", "key"), ("admin", "console"))
 _LATER_MODEL = ("tools", "reasoning", "guided", "price", "from_")
 
@@ -227,11 +237,19 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
 
 def settings_from(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from plain data. Raises ``ConfigError``."""
-    expanded = _expand(data, environ, "")
+    expanded = _expand(_with_my_key(data), environ, "")
     try:
         return Settings.model_validate(expanded)
     except ValidationError as exc:
         raise ConfigError(_one_line(exc, expanded)) from None
+
+
+def _with_my_key(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where no keys are written there is one, that of the environment."""
+    auth = data.get("auth") or {}
+    if not isinstance(auth, dict) or "keys" in auth:
+        return data
+    return {**data, "auth": {"keys": [{"name": "me", "key": "${GATEWAY_API_KEY:-}"}], **auth}}
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -260,7 +278,9 @@ def _expand(value: Any, environ: Mapping[str, str], where: str) -> Any:
 
 
 def _one_line(exc: ValidationError, data: Mapping[str, Any]) -> str:
-    first = exc.errors(include_url=False, include_input=False)[0]
+    errors = exc.errors(include_url=False, include_input=False)
+    # A key that is not known says more than the one that is missing because of it.
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     loc = [part for part in first["loc"] if part not in KINDS]
     where = _path(_as_written(loc, data))
     if first["type"] == "extra_forbidden":

@@ -6,7 +6,8 @@ Knows nothing about URLs, HTTP, or how an upstream names its fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -29,6 +30,15 @@ class Watch:
     echo: tuple[str, ...] = ()  # texts of which one leading copy is removed
     boundary: tuple[str, ...] = ()  # the template's stops: end the raw text anywhere
     stops: tuple[str, ...] = ()  # the client's stops: end the visible text
+
+
+MAX_NOTED = 20  # names in the header x-gateway-ignored
+_NOTABLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+def notable(names: Iterable[str]) -> tuple[str, ...]:
+    """Those names that a header can carry: they come from clients and upstreams."""
+    return tuple(name for name in names if _NOTABLE.fullmatch(name))
 
 
 @dataclass(slots=True, frozen=True)

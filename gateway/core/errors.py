@@ -84,7 +84,7 @@ class Unauthorized(GatewayError):
 class Forbidden(GatewayError):
     status = 403
     type = "invalid_request_error"
-    default_code = "permission_denied"
+    default_code = "host_not_allowed"
 
 
 class NotFound(GatewayError):

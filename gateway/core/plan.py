@@ -6,21 +6,18 @@ what has no effect is noted for the client. Knows nothing about how a call is se
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.core.call import Call, ChatCall, Notes, PromptCall, Traits, Watch
+from gateway.core.call import MAX_NOTED, Call, ChatCall, Notes, PromptCall, Traits, Watch, notable
 from gateway.core.errors import BadRequest
 from gateway.core.parameters import IGNORED, OPENAI, REJECTED, SAMPLING
 from gateway.core.spec import ModelSpec
 from gateway.core.template import TemplateError, neutralise
 from gateway.core.wire import ChatRequest, text_of
 
-MAX_NOTED = 20  # names in x-gateway-ignored
-_NOTABLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,7 +109,7 @@ def _unknown(request: ChatRequest, traits: Traits) -> tuple[Mapping[str, Any], t
         return {}, ()
     fields = {k: v for k, v in request.model_extra.items() if v is not None and k not in _WITHOUT_EFFECT}
     passed = fields if traits.forward == "all" else {k: v for k, v in fields.items() if k in traits.forward}
-    return passed, tuple(name for name in fields if name not in passed and _NOTABLE.fullmatch(name))
+    return passed, notable(name for name in fields if name not in passed)
 
 
 def _messages(request: ChatRequest, spec: ModelSpec) -> tuple[list[dict[str, Any]], int]:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
-
 from gateway.core.decode.failure import Place
 from gateway.upstreams.limits import Limits, Seconds
 
@@ -41,6 +40,10 @@ def _url(value: str) -> str:
         raise ValueError("must be a URL that begins with http:// or https:// and names a host")
     if not value.isprintable() or " " in value:
         raise ValueError("must be a URL without spaces")
+    try:
+        parts.hostname.encode("idna")
+    except ValueError:  # UnicodeError is one
+        raise ValueError("names a host that is no host name") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no user or password; use modal_key and modal_secret, api_key or headers")
     return value.partition("#")[0]
@@ -131,4 +134,3 @@ def place(config: Endpoint, at: str, *, text: str = "prompt", added: str | None 
         text=text,
         added=added,
     )
-

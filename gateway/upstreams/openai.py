@@ -46,9 +46,7 @@ class OpenAIUpstream:
         self._config = config
         self._model = config.model or model or name
         added = None if "stream_options" in config.request_fields else "stream_options"
-        self._place = place(
-            config, at or f"models.{model or name}.upstream", text="messages", added=added
-        )
+        self._place = place(config, at or f"models.{model or name}.upstream", text="messages", added=added)
         self._calls = Calls(config, _address(config.url), self._place)
 
     def events(self, call: Call) -> AsyncGenerator[Batch, None]:

@@ -1,8 +1,8 @@
-"""How long a response may stay silent: one lazy timer for all its reads.
+"""How long an upstream may stay silent: one lazy timer for a whole call.
 
-Rule: only the time that a read waits counts, so a consumer that is slow to ask never trips a limit. Events
-are many and silences few: an event moves the deadline, and the timer, which always fires at or before it,
-looks where it went. Knows nothing about what is read.
+Rule: before the response the clock runs; from then on only the time that a read waits counts, so a consumer
+that is slow to ask never trips a limit. Events are many and silences few: an event moves the deadline, and
+the timer, which always fires at or before it, looks where it went. Knows nothing about what is read.
 """
 
 from __future__ import annotations
@@ -14,18 +14,31 @@ GRACE = 0.05  # seconds: a loop that was held up reads what has arrived before t
 
 
 class Patience:
-    """Calls ``give_up`` once a read has waited beyond the deadline (loop time, seconds); then ``expired``."""
+    """Cancels the task that makes it, or closes the response, once its deadline has passed."""
 
-    def __init__(self, give_up: Callable[[], object], deadline: float) -> None:
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         self.expired = False
-        self._give_up = give_up
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._give_up: Callable[[], object] = task.cancel
         self._loop = asyncio.get_running_loop()
-        self._deadline = deadline
+        self._deadline = self._loop.time() + seconds
         self._limit = 0.0  # seconds between events; 0: the deadline stays where it is
         self._moved = False  # an event came since the last read began
-        self._waiting = False
+        self._waiting = True
         self._late = False
-        self._timer = self._loop.call_at(deadline, self._fire)
+        self._timer = self._loop.call_at(self._deadline, self._fire)
+
+    def took(self) -> bool:
+        """Whether the ``CancelledError`` just caught is only ours; the task goes on then."""
+        return self.expired and self._task.uncancel() <= self._cancelling
+
+    def watch(self, close: Callable[[], object]) -> None:
+        """There is a response: from now on only reads wait, and ``close`` ends them."""
+        self._give_up = close
+        self._waiting = False
 
     def begin(self) -> None:
         """A read begins."""

@@ -127,4 +127,3 @@ def unreadable(content_type: str, place: Place) -> UpstreamError:
         f"check {place.at}.url and {place.at}.stream.",
         code="upstream_bad_response",
     )
-

@@ -81,8 +81,8 @@ def test_the_code_decides_and_then_the_status(code: Any, status: int | None, wan
 @pytest.mark.parametrize(
     "data",
     [
-        None, 1, "x", [], {}, {"error": None}, {"error": ""}, {"error": {}}, {"error_code": 0}, {"error_code": "x"},
-        {"object": "chat.completion"}, {"detail": "x"},
+        None, 1, "x", [], {}, {"error": None}, {"error": ""}, {"error": {}}, {"error_code": 0},
+        {"error_code": "x"}, {"object": "chat.completion"}, {"detail": "x"},
     ],
 )  # fmt: skip
 def test_what_is_no_error(data: Any) -> None:
@@ -124,9 +124,9 @@ def test_secrets_are_not() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "[{'type': 'missing', 'loc': ('body', 'x'), 'msg': 'Field required', 'input': {'prompt': 'the secret'}}]",
+        "[{'type': 'missing', 'loc': ('body',), 'msg': 'Field required', 'input': {'prompt': 'the secret'}}]",
         '[{"type": "x", "msg": "y", "input": "the secret"}]',
-        "1 validation error for Request\nx\n  bad [type=int_parsing, input_value='the secret', input_type=str]",
+        "1 validation error for X\nx\n  bad [type=int_parsing, input_value='the secret', input_type=str]",
     ],
 )
 def test_echoed_input_is_not(words: str) -> None:
@@ -134,8 +134,8 @@ def test_echoed_input_is_not(words: str) -> None:
 
 
 def test_fastchats_validation_errors_are_not_because_they_hold_paths_and_input() -> None:
-    error = failure(Said("/home/x/server.py 1 line body {'messages': 'the secret'}", 40001), PLACE, 400)
-    assert "home" not in error.message
+    error = failure(Said("/opt/x/server.py 1 line body {'messages': 'the secret'}", 40001), PLACE, 400)
+    assert "server.py" not in error.message
     assert "the secret" not in error.message
 
 

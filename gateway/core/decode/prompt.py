@@ -147,10 +147,14 @@ class PromptDecoder:
         """Note what came beside the text, at the top or next to it; its logprobs are returned."""
         logprobs = None
         for place in _beside(data, holder):
-            logprobs = logprobs or fields.logprobs(place.get("logprobs"))
-            self._reason = fields.finish_reason(place.get("finish_reason")) or self._reason
-            self._usage = fields.usage(place.get("usage")) or self._usage
-            self._ignored = fields.names(place.get("ignored")) or self._ignored
+            if found := place.get("logprobs"):
+                logprobs = logprobs or fields.logprobs(found)
+            if found := place.get("finish_reason"):
+                self._reason = fields.finish_reason(found) or self._reason
+            if found := place.get("usage"):
+                self._usage = fields.usage(found) or self._usage
+            if found := place.get("ignored"):
+                self._ignored = fields.names(found) or self._ignored
         self.said = self._reason is not None
         return logprobs
 

@@ -1,0 +1,60 @@
+"""The ``n`` answers of one request: upstream events through their filters, to whoever delivers them.
+
+Rule: one batch in, one delivery out, in order within a choice; when a choice has finished, or anything failed, its
+upstream is closed before this returns. Knows nothing about wire formats or retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TypeAlias
+
+from gateway.core.call import Call, for_choice
+from gateway.core.events import Batch, Finish
+from gateway.core.watch import filters
+from gateway.upstreams import Upstream
+
+Deliver: TypeAlias = Callable[[int, Batch], Awaitable[None]]
+"""Takes the index of a choice and its next events; the last batch ends with its ``Finish``."""
+
+
+async def answer(upstream: Upstream, call: Call, n: int, deliver: Deliver) -> None:
+    """Deliver the events of ``n`` calls side by side. Raises the first ``GatewayError`` of any."""
+    if n == 1:
+        await _choice(upstream, call, 0, deliver)
+    else:
+        await _side_by_side(upstream, call, n, deliver)
+
+
+async def _choice(upstream: Upstream, call: Call, index: int, deliver: Deliver) -> None:
+    pipeline = filters(call.watch)
+    async with aclosing(upstream.events(call)) as source:
+        async for batch in source:
+            for each in pipeline:
+                batch = each.feed(batch)
+            if batch:
+                await deliver(index, batch)
+                if type(batch[-1]) is Finish:
+                    return  # a stop may have ended it before the upstream did
+
+
+async def _side_by_side(upstream: Upstream, call: Call, n: int, deliver: Deliver) -> None:
+    """One task delivers for all, so that deliveries never overlap."""
+    queue: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue(maxsize=4 * n)
+
+    async def put(index: int, batch: Batch) -> None:
+        await queue.put((index, batch))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for index in range(n):
+                group.create_task(_choice(upstream, for_choice(call, index), index, put))
+            running = n
+            while running:
+                index, batch = await queue.get()
+                running -= type(batch[-1]) is Finish
+                await deliver(index, batch)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None

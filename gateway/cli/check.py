@@ -1,0 +1,111 @@
+"""``check``: is this configuration fit to be served?
+
+Rule: reads, loads and connects; sends nothing, so that no container wakes. Every model is looked at, whatever
+is wrong with another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.app import deployment
+from gateway.cli import show
+from gateway.cli.sources import Source, callers, key_line
+from gateway.core.errors import GatewayError
+from gateway.routing import Deployment
+from gateway.settings import ConfigError, Model, Settings
+
+
+@dataclass(slots=True, frozen=True)
+class Line:
+    """One upstream of one model; ``wrong`` is None where all is well."""
+
+    model: str
+    template: str | None  # None: the upstream renders the prompt itself
+    kind: str
+    host: str | None  # None: there is nothing to connect to
+    wrong: str | None
+
+
+def check(source: Source, *, json: bool) -> int:
+    """Print what was found; 1 if something is wrong."""
+    settings = source.settings()
+    lines = asyncio.run(_look(settings, source))
+    problems = list(dict.fromkeys(line.wrong for line in lines if line.wrong))
+    if settings.auth.mode == "keys" and not callers(settings.auth):
+        problems.insert(0, f"auth.keys has no key. Create one: {key_line(settings.auth)}")
+    (_print_json if json else _print)(settings, lines, problems)
+    return bool(problems)
+
+
+def _print_json(settings: Settings, lines: list[Line], problems: list[str]) -> None:
+    show.as_json(
+        {
+            "ok": not problems,
+            "auth": {"mode": settings.auth.mode, "keys": callers(settings.auth)},
+            "models": [_as_data(name, model, lines) for name, model in settings.models.items()],
+            "problems": problems,
+            "without_effect": settings.without_effect(),
+        }
+    )
+
+
+def _print(settings: Settings, lines: list[Line], problems: list[str]) -> None:
+    print(f"keys: {', '.join(callers(settings.auth)) or 'none'}")
+    show.table(("MODEL", "TEMPLATE", "UPSTREAM", "CONNECTS"), [_row(line) for line in lines])
+    for key in settings.without_effect():
+        print(f"note: {key} is accepted, but has no effect in this version")
+    for problem in problems:
+        print(f"wrong: {problem}")
+    if not problems:
+        print("all is well")
+
+
+async def _look(settings: Settings, source: Source) -> list[Line]:
+    looked = [_look_at(name, model, source) for name, model in settings.models.items()]
+    return [line for lines in await asyncio.gather(*looked) for line in lines]
+
+
+async def _look_at(name: str, model: Model, source: Source) -> list[Line]:
+    try:
+        made = await asyncio.to_thread(deployment, name, model, source.folder)
+    except ConfigError as exc:
+        return [_line(name, model, index, str(exc)) for index in range(len(model.upstreams))]
+    wrong = await asyncio.gather(*(_connect(made, index) for index in range(len(model.upstreams))))
+    return [_line(name, model, index, why) for index, why in enumerate(wrong)]
+
+
+async def _connect(made: Deployment, index: int) -> str | None:
+    try:
+        await made.upstreams[index].reachable()
+    except GatewayError as error:
+        return error.message
+    finally:
+        await made.upstreams[index].aclose()
+    return None
+
+
+def _line(name: str, model: Model, index: int, wrong: str | None) -> Line:
+    upstream = model.upstreams[index]
+    url = getattr(upstream, "url", None)
+    template = model.template if upstream.traits.speaks == "prompt" else None
+    return Line(name, template, upstream.kind, urlsplit(url).netloc if url else None, wrong)
+
+
+def _row(line: Line) -> tuple[str, str, str, str]:
+    connects = "NO" if line.wrong else "yes" if line.host else "-"
+    return (line.model, line.template or "-", f"{line.kind} {line.host or ''}".rstrip(), connects)
+
+
+def _as_data(name: str, model: Model, lines: list[Line]) -> dict[str, Any]:
+    own = [line for line in lines if line.model == name]
+    upstreams = [{"kind": line.kind, "host": line.host, "wrong": line.wrong} for line in own]
+    return {
+        "name": name,
+        "aliases": list(model.aliases),
+        "template": own[0].template,
+        "upstreams": upstreams,
+    }

@@ -1,0 +1,182 @@
+"""Every command with its options.
+
+Rule: nothing is done here; each command imports the module that does it. What goes wrong on the way ends as
+one line on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import show
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    help="Your own models, served from Modal over a plain prompt contract, as if they were OpenAI.",
+)
+keys = typer.Typer(help="API keys.")
+config = typer.Typer(help="The configuration file.")
+app.add_typer(keys, name="keys")
+app.add_typer(config, name="config")
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="MODAL_GATEWAY_CONFIG",
+        help="Configuration file; config/gateway.yaml if there is one.",
+    ),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Kind(StrEnum):
+    """What the server at ``--url`` speaks."""
+
+    prompt = "prompt"
+    openai = "openai"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code. 1: the answer is bad news, 2: the question cannot be answered."""
+    from gateway.core.errors import GatewayError
+    from gateway.settings import ConfigError
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            args=list(arguments) or ["--help"], prog_name="modal-gateway", standalone_mode=False
+        )
+    except typer.TyperException as exc:
+        show.error(exc.format_message())
+    except (show.CommandError, ConfigError, GatewayError) as exc:
+        show.error(str(exc))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    else:
+        return code if isinstance(code, int) else 0
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"modal-gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _typed(context: typer.Context, option: str) -> bool:
+    """Was it given on the command line, rather than by a default or the environment?"""
+    where = context.get_parameter_source(option)
+    return where is not None and where.name == "COMMANDLINE"
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    config: Config = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    ssl_certfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve TLS: certificate.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve TLS: its key.")] = None,
+    url: Annotated[str | None, typer.Option(help="Without a file: where the one model is.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --url: its name; without one, any name is taken.")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="With --url: its chat template [plain].")] = None,
+    kind: Annotated[Kind, typer.Option(help="With --url: what is spoken there.")] = Kind.prompt,
+    insecure_no_auth: Annotated[
+        bool, typer.Option("--insecure-no-auth", help="Let anyone in, from anywhere.")
+    ] = False,
+) -> int:
+    """Serve the models of the configuration, or one model at --url.
+
+    Keys: those of the configuration. With --url, GATEWAY_API_KEY if it is set, else none on this machine.
+    """
+    from gateway.cli import serving, sources
+
+    if url is None:
+        for option in ("model", "template", "kind"):
+            if _typed(context, option):
+                raise show.CommandError(f"--{option} goes with --url; a file has it under models")
+        source = sources.from_file(config)
+    elif _typed(context, "config"):
+        raise show.CommandError("--config and --url exclude each other")
+    else:
+        source = sources.OneModel(url, model, template, kind.value).source()
+    tls = serving.tls(ssl_certfile, ssl_keyfile)
+    return serving.serve(source, serving.Door(host, port, workers, tls, insecure_no_auth))
+
+
+@app.command()
+def demo(port: Port = 8000) -> int:
+    """Try everything on this machine: no account, no GPU, no model; answers come from fixed rules."""
+    from gateway.cli.demo import demo
+
+    return demo(port)
+
+
+@app.command()
+def check(config: Config = None, json: AsJson = False) -> int:
+    """Read the configuration, load what it names, and connect to each upstream without sending anything.
+
+    Exit code 1 if something is wrong.
+    """
+    from gateway.cli.check import check
+    from gateway.cli.sources import from_file
+
+    return check(from_file(config), json=json)
+
+
+@app.command()
+def render(
+    request: Annotated[str, typer.Argument(metavar="FILE", help="A chat request in JSON; - reads it here.")],
+    model: Annotated[str | None, typer.Option(help="Instead of the model that the request names.")] = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Print the prompt, the stop strings and the call that a chat request becomes. No model is called."""
+    from gateway.cli.render import render
+    from gateway.cli.sources import from_file
+
+    render(from_file(config), request, model, json=json)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="Shown in logs and metrics in place of the key.")],
+    json: AsJson = False,
+) -> None:
+    """Make a new key and print it, once. It is stored nowhere: its SHA-256 goes into the configuration."""
+    from gateway.cli.keys import create
+
+    create(name, json=json)
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration file, for editors."""
+    from gateway.cli.schema import schema
+
+    show.as_json(schema())

@@ -1,0 +1,102 @@
+"""Where the configuration of a command comes from, and whether it may be served at an address.
+
+Rule: without a key nobody but this machine is served, unless a person says so in so many words. Knows nothing
+about how anything is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.show import CommandError, program
+from gateway.settings import Auth, Settings, load, settings_from
+
+DEFAULT = Path("config/gateway.yaml")
+MY_MODEL = "my-model"  # what `serve --url` calls a model that nobody named
+
+
+@dataclass(slots=True, frozen=True)
+class Source:
+    """A configuration that every process can read for itself: a file, or plain data."""
+
+    path: str | None = None
+    data: Mapping[str, Any] | None = None
+
+    def settings(self) -> Settings:
+        """Raises ``ConfigError``."""
+        if self.path is not None:
+            return load(Path(self.path))
+        return settings_from(self.data or {})
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return Path(self.path).parent if self.path is not None else Path.cwd()
+
+
+def from_file(path: Path | None) -> Source:
+    """The file given, or the default one."""
+    if path is None:
+        if not DEFAULT.is_file():
+            raise CommandError(
+                f"there is no {DEFAULT} here: give --config FILE (or MODAL_GATEWAY_CONFIG), "
+                f"serve one model with `{program()} serve --url URL`, or try `{program()} demo`"
+            )
+        path = DEFAULT
+    return Source(path=str(path))
+
+
+@dataclass(slots=True, frozen=True)
+class OneModel:
+    """What ``serve --url`` says of its model."""
+
+    url: str
+    name: str | None = None
+    template: str | None = None
+    kind: str = "prompt"
+
+    def source(self) -> Source:
+        """The configuration for it. Whoever named no model may call it by any name."""
+        if self.kind == "openai" and self.name is None:
+            raise CommandError("--kind openai needs --model: the name that the server at --url knows")
+        if self.kind == "openai" and self.template is not None:
+            raise CommandError("--template has no meaning with --kind openai: that server renders the prompt")
+        upstream = {"kind": self.kind, "url": self.url}
+        if self.kind == "prompt":
+            upstream |= {"modal_key": "${MODAL_KEY:-}", "modal_secret": "${MODAL_SECRET:-}"}
+        name = self.name or MY_MODEL
+        # `plain` sends a single message as it is, which is what an endpoint of one's own was written for.
+        model = {"upstream": upstream, "template": self.template or "plain"}
+        default = None if self.name else name
+        return Source(data={"default_model": default, "models": {name: model}})
+
+
+def without_auth(source: Source) -> Source:
+    return Source(data={**(source.data or {}), "auth": {"mode": "none"}})
+
+
+def callers(auth: Auth) -> list[str]:
+    """Names of those who have a key."""
+    return [key.name for key in auth.keys if auth.mode == "keys" and key.digest is not None]
+
+
+def key_line(auth: Auth) -> str:
+    """The command that leads to a key for this configuration."""
+    create = f"{program()} keys create --name me"
+    if auth.keys:
+        return f'export GATEWAY_API_KEY="$({create})"'
+    return f"{create} (and put the line that it prints under auth.keys)"
+
+
+def refuse_open_door(auth: Auth, host: str, *, loopback: bool, insecure: bool) -> None:
+    """Raises ``CommandError`` if these rules would leave the gateway locked, or open to anyone."""
+    if auth.mode == "keys" and not callers(auth):
+        raise CommandError(f"auth.mode is keys, but auth.keys has no key. Create one: {key_line(auth)}")
+    if auth.mode == "none" and not loopback and not insecure:
+        raise CommandError(
+            f"auth.mode is none, which is for this machine alone, but --host {host} is reachable from "
+            "others: set auth.mode to keys, or say --insecure-no-auth"
+        )

@@ -1,0 +1,106 @@
+"""Settings: what is wrong is named in one line, with the nearest key that would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import ConfigError, load, settings_from
+
+URL = "https://ecorp--custom-llm-endpoint.modal.run"
+ONE = {"upstream": {"url": URL}}
+
+
+def refused(data: dict[str, Any], environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings_from(data, environ or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return {"models": {"m": {**ONE, **fields}}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "models: is required"),
+        ({"models": {}}, "models: "),
+        ({"models": {"m": {}}}, "models.m.upstreams: is required (or upstream)"),
+        ({"model": {}, **model()}, "model: unknown key; did you mean models?"),
+        (model(tempalte="x"), "models.m.tempalte: unknown key; did you mean template?"),
+        ({"models": {"m": {"upstream": {"ulr": URL, "url": URL}}}}, "models.m.upstream.ulr: unknown key; did you mean url?"),
+        ({"models": {"m": {"upstream": {"url": "nope"}}}}, "models.m.upstream.url: "),
+        ({"models": {"m": {"upstream": {}}}}, "models.m.upstream.url: is required"),
+        ({"models": {"m": {"upstream": {"kind": "x", "url": URL}}}}, "models.m.upstream: unknown kind; valid are "),
+        ({"models": {"m": {"upstreams": [ONE["upstream"], {"url": 5}]}}}, "models.m.upstreams[1].url: "),
+        (model(upstreams=[]), "models.m: has both upstream and upstreams; keep one"),
+        (model(defaults={"temprature": 1}), "models.m.defaults: unknown sampling parameter temprature; did you mean temperature?"),
+        (model(fallback=["n"]), "models.m.fallback: no model n"),
+        ({"default_model": "x", **model()}, "default_model: no model x"),
+        ({"models": {"m": ONE, "n": {**ONE, "aliases": ["m"]}}}, "models.n: the name m already belongs to m"),
+        ({"auth": {"mode": "open"}, **model()}, "auth.mode: "),
+        ({"auth": {"keys": [{"name": "me", "sha256": "xyz"}]}, **model()}, "auth.keys[0].sha256: "),
+        ({"server": {"max_bdy": 1}, **model()}, "server.max_bdy: unknown key; did you mean max_body?"),
+    ],
+)
+def test_a_mistake_is_named(data: dict[str, Any], message: str) -> None:
+    assert refused(data).startswith(message)
+
+
+def test_variables_are_replaced_with_defaults_and_missed_by_name() -> None:
+    data = {"models": {"m": {"upstream": {"url": "https://${HOST:-a.example}/${PATH_}"}}}}
+    upstream: Any = settings_from(data, {"PATH_": "x"}).models["m"].upstreams[0]
+    assert upstream.url == "https://a.example/x"
+    upstream = settings_from(data, {"PATH_": "x", "HOST": "b.example"}).models["m"].upstreams[0]
+    assert upstream.url == "https://b.example/x"
+    assert refused(data).startswith("models.m.upstream.url: the environment variable PATH_ is not set")
+
+
+def test_the_kind_is_prompt_unless_said() -> None:
+    assert settings_from(model(), {}).models["m"].upstreams[0].kind == "prompt"
+
+
+def test_an_empty_key_is_no_key() -> None:
+    data = {"auth": {"keys": [{"name": "me", "key": "${KEY:-}"}]}, **model()}
+    assert settings_from(data, {}).auth.keys[0].digest is None
+    assert settings_from(data, {"KEY": "sk-1"}).auth.keys[0].digest is not None
+
+
+def test_secrets_do_not_show() -> None:
+    data = {
+        "auth": {"keys": [{"name": "me", "key": "sk-canary"}]},
+        "admin": {"key": "sk-canary"},
+        "models": {
+            "m": {"upstream": {"url": URL, "modal_key": "wk-canary", "modal_secret": "ws-canary", "headers": {"x": "canary"}}}
+        },
+    }
+    assert "canary" not in repr(settings_from(data, {}))
+
+
+def test_keys_without_effect_are_told() -> None:
+    data = {"redis": {"url": "redis://x"}, **model(guided=True)}
+    assert settings_from(data, {}).without_effect() == ["redis.url", "models.m.guided"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"models: [", "is not valid YAML at line 1, column 10"),
+        (b"\xff", "is not UTF-8 text"),
+        (b"- a", "must hold a mapping"),
+        (b"models: {m: {}}", "models.m.upstreams: is required"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: bytes, message: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(tmp_path / "none.yaml", {})
