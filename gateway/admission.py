@@ -1,7 +1,8 @@
 """How many calls an upstream gets at once, and how many may wait for that.
 
-Rule: first come, first served; a slot lives as long as the upstream call, waiting for a container included; a
-waiter that is cancelled leaves the queue at once. A wrapper that is itself an ``Upstream``. Knows nothing about what is being asked.
+Rule: first come, first served; a slot lives as long as the upstream call, waiting for a container included;
+a waiter that is cancelled leaves the queue at once. A wrapper that is itself an ``Upstream``. Knows nothing
+about what is being asked.
 """
 
 from __future__ import annotations

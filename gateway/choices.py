@@ -1,7 +1,7 @@
 """The ``n`` answers of one request: upstream events through their filters, to whoever delivers them.
 
-Rule: one batch in, one delivery out, in order within a choice; when a choice has finished, or anything failed, its
-upstream is closed before this returns. Knows nothing about wire formats or retries.
+Rule: one batch in, one delivery out, in order within a choice; when a choice has finished, or anything
+failed, its upstream is closed before this returns. Knows nothing about wire formats or retries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A transport that sends the head of an answer together with what follows it.
 
-uvicorn writes a response's head as soon as it is known; one system call for both halves saves about a tenth of what
-a short answer costs. Rule: only a head is held back, and no longer than the current turn of the event loop.
+uvicorn writes a response's head as soon as it is known; one system call for both halves saves about a tenth
+of what a short answer costs. Rule: only a head is held back, and no longer than the current turn of the
+event loop.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ Pairs: TypeAlias = list[tuple[bytes, bytes]]
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32768  # names and values together; nginx and Envoy allow 32 to 60 KiB
 BODY_TIMEOUT = 60.0  # seconds for the whole request body to arrive
-# A body that is refused is still read for a while: closing a socket with unread bytes resets it, and the client
-# would lose the answer that says why (nginx calls this a lingering close).
+# A body that is refused is still read for a while: closing a socket with unread bytes resets it, and the
+# client would lose the answer that says why (nginx calls this a lingering close).
 LINGER_BYTES = 64 << 20
 LINGER_TIMEOUT = 5.0  # seconds
 UNWATCHED = 0.02  # seconds before a client's departure is looked for
@@ -167,8 +167,8 @@ class Exchange:
 class Presence:
     """Cancels the work inside ``with`` when the client goes away, and says so as ``ClientGone``.
 
-    uvicorn cancels nothing by itself when a client leaves a request that is still being answered. The watch begins
-    ``UNWATCHED`` seconds in, because a task for each short answer would cost more than it could save.
+    uvicorn cancels nothing by itself when a client leaves a request that is still being answered. The watch
+    begins ``UNWATCHED`` seconds in: a task for each short answer would cost more than it could save.
     """
 
     def __init__(self, receive: Receive) -> None:

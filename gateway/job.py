@@ -71,7 +71,7 @@ class Job:
         return Head("chatcmpl-" + self.request_id.removeprefix("req_"), int(created), name)
 
     def ignored(self) -> tuple[str, ...]:
-        """Names of parameters without effect: those that the plan knew of, then what the upstream said so far."""
+        """Names of parameters without effect: those the plan knew of, then those the upstream named."""
         named = list(self.call.notes.ignored) if self.call else []
         for choice in self.choices:
             if choice.finish and choice.finish.ignored:

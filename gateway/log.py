@@ -1,6 +1,7 @@
 """What the operator reads: one line for each request that failed on our side, derived from its record.
 
-Rule: names, codes and times only; never a prompt, an answer, a key or a client's text, so a line cannot be forged.
+Rule: names, codes and times only; never a prompt, an answer, a key or a client's text, so a line cannot be
+forged.
 """
 
 from __future__ import annotations

@@ -107,7 +107,9 @@ def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dic
     prompt is null for upstreams that render it themselves.
     """
     upstream = service.routes.in_turn(deployment)[0]
-    call = plan(chat, deployment.spec, upstream.traits, Origin("render", datetime.fromtimestamp(service.world.time())))
+    call = plan(
+        chat, deployment.spec, upstream.traits, Origin("render", datetime.fromtimestamp(service.world.time()))
+    )
     return {
         "prompt": call.prompt if isinstance(call, PromptCall) else None,
         "stop": list(dict.fromkeys((*call.watch.boundary, *call.watch.stops))),

@@ -3,7 +3,8 @@
     identify -> parse -> route -> plan -> events -> filters -> encode -> send
 
 Rule: one way for data. A whole answer is the collected stream; failures, retries and clients that leave are
-dealt with here and nowhere else; one ``finally`` observes the record. Knows nothing about how an upstream is reached.
+dealt with here and nowhere else; one ``finally`` observes the record. Knows nothing about how an upstream
+is reached.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gateway.core.errors import (
     GatewayError,
     Internal,
     RequestTimeout,
+    ShuttingDown,
     TooLarge,
 )
 from gateway.core.events import Batch
@@ -159,6 +161,12 @@ class ChatCompletions:
             except GatewayError as error:
                 if stream.started:
                     await exchange.write(encoder.error(error))
+                raise
+            except (
+                asyncio.CancelledError
+            ):  # the client left, and gets nothing, or the server is shutting down
+                if stream.started:
+                    await exchange.write(encoder.error(ShuttingDown("The gateway is shutting down.")))
                 raise
             usage = job.usage()
             await stream.end(encoder.usage(usage, {"usage": usage.source}) + DONE)

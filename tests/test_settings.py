@@ -30,13 +30,22 @@ def model(**fields: Any) -> dict[str, Any]:
         ({"models": {"m": {}}}, "models.m.upstreams: is required (or upstream)"),
         ({"model": {}, **model()}, "model: unknown key; did you mean models?"),
         (model(tempalte="x"), "models.m.tempalte: unknown key; did you mean template?"),
-        ({"models": {"m": {"upstream": {"ulr": URL, "url": URL}}}}, "models.m.upstream.ulr: unknown key; did you mean url?"),
+        (
+            {"models": {"m": {"upstream": {"ulr": URL, "url": URL}}}},
+            "models.m.upstream.ulr: unknown key; did you mean url?",
+        ),
         ({"models": {"m": {"upstream": {"url": "nope"}}}}, "models.m.upstream.url: "),
         ({"models": {"m": {"upstream": {}}}}, "models.m.upstream.url: is required"),
-        ({"models": {"m": {"upstream": {"kind": "x", "url": URL}}}}, "models.m.upstream: unknown kind; valid are "),
+        (
+            {"models": {"m": {"upstream": {"kind": "x", "url": URL}}}},
+            "models.m.upstream: unknown kind; valid are ",
+        ),
         ({"models": {"m": {"upstreams": [ONE["upstream"], {"url": 5}]}}}, "models.m.upstreams[1].url: "),
         (model(upstreams=[]), "models.m: has both upstream and upstreams; keep one"),
-        (model(defaults={"temprature": 1}), "models.m.defaults: unknown sampling parameter temprature; did you mean temperature?"),
+        (
+            model(defaults={"temprature": 1}),
+            "models.m.defaults: unknown sampling parameter temprature; did you mean temperature?",
+        ),
         (model(fallback=["n"]), "models.m.fallback: no model n"),
         ({"default_model": "x", **model()}, "default_model: no model x"),
         ({"models": {"m": ONE, "n": {**ONE, "aliases": ["m"]}}}, "models.n: the name m already belongs to m"),
@@ -73,7 +82,14 @@ def test_secrets_do_not_show() -> None:
         "auth": {"keys": [{"name": "me", "key": "sk-canary"}]},
         "admin": {"key": "sk-canary"},
         "models": {
-            "m": {"upstream": {"url": URL, "modal_key": "wk-canary", "modal_secret": "ws-canary", "headers": {"x": "canary"}}}
+            "m": {
+                "upstream": {
+                    "url": URL,
+                    "modal_key": "wk-canary",
+                    "modal_secret": "ws-canary",
+                    "headers": {"x": "canary"},
+                }
+            }
         },
     }
     assert "canary" not in repr(settings_from(data, {}))

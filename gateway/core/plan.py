@@ -19,7 +19,6 @@ from gateway.core.template import TemplateError, neutralise
 from gateway.core.wire import ChatRequest, text_of
 
 
-
 @dataclass(slots=True, frozen=True)
 class Origin:
     """What a call takes from outside the request: its id, and the clock that templates may print."""
@@ -89,7 +88,7 @@ def _unavailable(request: ChatRequest) -> tuple[str, ...]:
 
 
 def _unheard(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
-    """A few families have a fixed system message; the client's has no place there, which must not go unsaid."""
+    """A few families have a fixed system message and no place for the client's; that must not go unsaid."""
     said = spec.template.ignores_system and any(m["role"] in SYSTEM for m in request.messages)
     return ("system",) if said else ()
 

@@ -1,9 +1,9 @@
 """A lean HTTP/1.1 client for one origin: asyncio streams of bytes below, httptools' parser on top.
 
-Rule: one request a connection at a time; a connection is used again only if its last answer was complete, clean and
-meant to be followed by another. Closing is synchronous, so nothing that is cancelled leaves a socket behind.
-No cookies, redirects, proxies, decoding or retries. Framing: RFC 9112 6.3.
-Knows nothing about what is sent.
+Rule: one request a connection at a time; a connection is used again only if its last answer was complete,
+clean and meant to be followed by another. Closing is synchronous, so nothing that is cancelled leaves a
+socket behind. No cookies, redirects, proxies, decoding or retries. Framing: RFC 9112 6.3. Knows nothing
+about what is sent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The connections to one upstream, and what goes wrong with them.
 
-Rule: one host, that of the configured URL; credentials of the config are sent there, a client's never are. A request
-is sent a second time only where the first was not taken (see ``_post``).
-Knows nothing about answers beyond their headers.
+Rule: one host, that of the configured URL; credentials of the config are sent there, a client's never are.
+A request is sent a second time only where the first was not taken (see ``_post``). Knows nothing about
+answers beyond their headers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Connections:
         self._target = target(self._parts)
         self._config = config
         self._place = place
-        self._client: Client | None = None  # made at the first call: trusted certificates take a while to load
+        self._client: Client | None = (
+            None  # made at the first call: trusted certificates take a while to load
+        )
 
     async def post(self, body: bytes, request_id: str) -> Response:
         """Send a call; the response once its headers are there. Raises ``GatewayError``."""
@@ -95,7 +97,9 @@ class Connections:
         if self._client is None:
             host, port = _address(self._parts)
             tls = ssl.create_default_context() if self._parts.scheme == "https" else None
-            self._client = Client(Origin(host, port, tls), _headers(self._config), self._config.connect_timeout)
+            self._client = Client(
+                Origin(host, port, tls), _headers(self._config), self._config.connect_timeout
+            )
         return self._client
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
 from gateway.core.decode.failure import Place
 from gateway.upstreams.limits import Limits, Seconds
 

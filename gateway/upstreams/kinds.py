@@ -1,7 +1,7 @@
 """Every kind of upstream: its configuration, and what is made of it.
 
-Rule: a registry is a literal that can be read. A new kind is one file beside this one, one member of the union and
-one row of the table.
+Rule: a registry is a literal that can be read. A new kind is one file beside this one, one member of the
+union and one row of the table.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ KINDS: tuple[str, ...] = tuple(config.model_fields["kind"].default for config in
 
 
 def build(name: str, config: Config, **where: Any) -> Upstream:
-    """The upstream of this configuration; ``where`` is ``model``, its model's name, and ``at``, its config key."""
+    """The upstream of this configuration; ``where``: ``model``, its name, and ``at``, its config key."""
     return _UPSTREAMS[type(config)](name, config, **where)

@@ -53,9 +53,7 @@ class Answer:
     Whoever makes it closes the response; ``patience`` already watches it.
     """
 
-    def __init__(
-        self, response: Response, patience: Patience, reading: Reading, waits: Waits
-    ) -> None:
+    def __init__(self, response: Response, patience: Patience, reading: Reading, waits: Waits) -> None:
         self.ended = False
         self._response = response
         self._patience = patience

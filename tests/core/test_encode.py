@@ -14,7 +14,9 @@ from gateway.core.errors import UpstreamTimeout
 from gateway.core.events import Batch, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 
 HEAD = Head("chatcmpl-1", 1700000000, "my-model")
-SAME = '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"my-model","choices":['
+SAME = (
+    '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"my-model","choices":['
+)
 
 
 def objects(data: bytes) -> list[dict[str, Any]]:
@@ -32,7 +34,9 @@ def test_the_role_comes_first_with_empty_content() -> None:
 
 def test_a_text_chunk_to_the_byte() -> None:
     assert Chunks(HEAD).feed(1, [Text('你"\n')]).decode() == (
-        "data: " + SAME + '{"index":1,"delta":{"content":"你\\"\\n"},"logprobs":null,"finish_reason":null}]}\n\n'
+        "data: "
+        + SAME
+        + '{"index":1,"delta":{"content":"你\\"\\n"},"logprobs":null,"finish_reason":null}]}\n\n'
     )
 
 
@@ -89,7 +93,9 @@ def test_a_whole_answer_is_the_collected_stream(said: list[Any], reason: str) ->
     encoder, collector = Chunks(HEAD), Collector(HEAD)
     collector.feed(0, batch)
     whole = ChatCompletion.model_validate_json(collector.answer(Usage(1, 2)))
-    chunks = [ChatCompletionChunk.model_validate(o) for o in objects(encoder.role(0) + encoder.feed(0, batch))]
+    chunks = [
+        ChatCompletionChunk.model_validate(o) for o in objects(encoder.role(0) + encoder.feed(0, batch))
+    ]
     deltas = [chunk.choices[0].delta for chunk in chunks]
     message = whole.choices[0].message
     assert "".join(delta.content or "" for delta in deltas) == (message.content or "")
@@ -97,7 +103,9 @@ def test_a_whole_answer_is_the_collected_stream(said: list[Any], reason: str) ->
     arguments = [call.function.arguments for d in deltas for call in d.tool_calls or () if call.function]
     assert "".join(a or "" for a in arguments) == message.tool_calls[0].function.arguments  # type: ignore[union-attr]
     assert whole.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == reason
-    assert {(chunk.id, chunk.created, chunk.model) for chunk in chunks} == {("chatcmpl-1", 1700000000, "my-model")}
+    assert {(chunk.id, chunk.created, chunk.model) for chunk in chunks} == {
+        ("chatcmpl-1", 1700000000, "my-model")
+    }
     assert deltas[0].role == "assistant"
     assert not any(delta.role for delta in deltas[1:])
 

@@ -21,7 +21,9 @@ USER = [{"role": "user", "content": "hi"}]
 TALK = [*USER, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "bye"}]
 
 
-def prompt_call(template: str = "plain", traits: Traits = PROMPT, spec: Any = None, **fields: Any) -> PromptCall:
+def prompt_call(
+    template: str = "plain", traits: Traits = PROMPT, spec: Any = None, **fields: Any
+) -> PromptCall:
     request = parse_chat(json.dumps({"messages": USER, **fields}).encode())
     call = plan(request, ModelSpec("m", load(template), **(spec or {})), traits, ORIGIN)
     assert isinstance(call, PromptCall)
@@ -55,7 +57,11 @@ def test_a_plain_conversation_is_a_transcript_that_ends_at_the_next_user() -> No
 
 def test_only_what_was_set_is_sent_and_defaults_fill_the_rest() -> None:
     call = prompt_call(
-        spec={"defaults": {"temperature": 0.3, "top_k": 5}}, temperature=0, seed=7, max_tokens=10, presence_penalty=None
+        spec={"defaults": {"temperature": 0.3, "top_k": 5}},
+        temperature=0,
+        seed=7,
+        max_tokens=10,
+        presence_penalty=None,
     )
     assert call.arguments == {"temperature": 0, "top_k": 5, "seed": 7, "max_tokens": 10}
 
@@ -187,7 +193,9 @@ def test_unknown_fields_are_passed_on_where_the_upstream_takes_them() -> None:
 
 def test_a_chat_upstream_gets_what_the_client_sent() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
-    call = chat_call(tools=tools, temperature=0.5, stop="X", store=True, messages=TALK, best_of=2, n=3, stream=True)
+    call = chat_call(
+        tools=tools, temperature=0.5, stop="X", store=True, messages=TALK, best_of=2, n=3, stream=True
+    )
     assert call.body == {
         "messages": TALK,
         "tools": tools,

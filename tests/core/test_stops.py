@@ -1,6 +1,7 @@
 """Stops: whatever the cut, the same as reading one character at a time."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def reference(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
 
 def pieces(text: str, cuts: Sequence[int]) -> list[str]:
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(places)]
 
 
 def run(parts: Sequence[str], stops: Sequence[str], finish: str = "length") -> tuple[str, Finish]:
@@ -63,9 +64,7 @@ def test_nothing_is_shown_that_could_still_become_part_of_a_stop(
             return
         held = read[len(said) :]
         assert read == said + held
-        longest = max(
-            (n for stop in stops for n in range(len(stop)) if read.endswith(stop[:n])), default=0
-        )
+        longest = max((n for stop in stops for n in range(len(stop)) if read.endswith(stop[:n])), default=0)
         assert len(held) == longest
 
 

@@ -1,7 +1,7 @@
 """A gateway and a model container on loopback, in the test's own event loop, both real servers.
 
-The container is a raw socket server that a test scripts: it decides every byte, when to send it, and sees when
-its connection is closed. Nothing waits for time to pass: tests await events, bounded by ``soon``.
+The container is a raw socket server that a test scripts: it decides every byte, when to send it, and sees
+when its connection is closed. Nothing waits for time to pass: tests await events, bounded by ``soon``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Visit:
         await self.send(head.encode() + body)
 
     async def start_stream(self, kind: str = "text/event-stream") -> None:
-        await self.send(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        await self.send(
+            f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+        )
 
     async def event(self, value: Any) -> None:
         data = value if isinstance(value, str) else json.dumps(value)
@@ -123,12 +125,14 @@ class Container:
         self.script = script
         self.visits: list[Visit] = []
         self.failures: list[BaseException] = []
+        self.visited = asyncio.Event()  # there was a request
         self.port = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while visit := await _read(reader, writer):
                 self.visits.append(visit)
+                self.visited.set()
                 await self.script(visit)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the gateway hung up, or the test is over
@@ -147,7 +151,9 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> V
         head += line
     first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ", 2)
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+    }
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Visit(method, path, headers, body, reader, writer)
 

@@ -1,5 +1,6 @@
 """Chat completions over real sockets: what the container says is what the client gets, whole and streamed."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -93,18 +94,18 @@ async def test_a_stop_ends_the_answer_before_itself(stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_stop_closes_the_container_at_once(stream: bool) -> None:
-    closed: list[bool] = []
+    closed = asyncio.Event()
 
     async def endless(visit: Visit) -> None:
         await visit.start_stream()
         await visit.event({"prompt": "one STOP two"})
         await soon(visit.until_closed())
-        closed.append(True)
+        closed.set()
 
     async with house(endless) as at:
         response = await post(at, stop="STOP", stream=stream)
         assert response.status_code == 200
-        await soon(_until(lambda: bool(closed)))
+        await soon(closed.wait())
         assert len(at.container.visits) == 1
 
 
@@ -134,7 +135,12 @@ async def test_choices_are_calls_side_by_side_and_the_prompt_counts_once(stream:
             await visit.answer({"prompt": said, "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
 
     async with house(speak) as at:
-        fields = {"n": 3, "seed": 7, "stream": stream, "stream_options": {"include_usage": True} if stream else None}
+        fields = {
+            "n": 3,
+            "seed": 7,
+            "stream": stream,
+            "stream_options": {"include_usage": True} if stream else None,
+        }
         response = await post(at, **fields)
         if stream:
             got = chunks(response.text)
@@ -193,10 +199,3 @@ async def test_the_clients_own_headers_stay_here() -> None:
         sent = at.container.visits[0].headers
         assert "authorization" not in sent and "cookie" not in sent
         assert sent["x-request-id"] != "mine"
-
-
-async def _until(true: Any) -> None:
-    import asyncio
-
-    while not true():
-        await asyncio.sleep(0)

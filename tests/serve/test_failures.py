@@ -1,4 +1,4 @@
-"""Failures: before the first event a status, after it an error event and a cut connection, never a clean end."""
+"""Failures: first a status, then an error event and a cut connection, never a clean end."""
 
 import asyncio
 import json
@@ -89,7 +89,9 @@ async def test_a_slow_container_gets_its_stream_opened_and_then_kept_open() -> N
         await visit.say("late")
 
     async with house(slow, {"server": {"first_byte_grace": 0}}) as at, httpx.AsyncClient() as client:
-        async with client.stream("POST", at.url + "/chat/completions", json={**ASK, "stream": True}) as response:
+        async with client.stream(
+            "POST", at.url + "/chat/completions", json={**ASK, "stream": True}
+        ) as response:
             assert response.status_code == 200
             lines = response.aiter_lines()
             first = json.loads((await soon(anext(lines))).removeprefix("data: "))
@@ -110,7 +112,7 @@ async def test_a_failure_after_the_grace_is_an_error_event() -> None:
     async with house(fail, {"server": {"first_byte_grace": 0}}) as at:
         async with asyncio.TaskGroup() as group:
             got = group.create_task(raw(at))
-            await soon(_visited(at))
+            await soon(at.container.visited.wait())
             await asyncio.sleep(0.05)  # the grace is 0 s: by now the headers went out
             go.set()
         assert got.result().startswith(b"HTTP/1.1 200")
@@ -128,7 +130,10 @@ def beside(port: int, *paths: str, **top: Any) -> dict[str, Any]:
     """A configuration whose model has an upstream at each path."""
     upstreams = [{"url": f"http://127.0.0.1:{port}{path}"} for path in paths]
     model = {"upstreams": upstreams, "template": "plain", "balance": "round_robin"}
-    return {"auth": {"mode": "none"}, "models": {"m": {**model, **top}, "spare": {**model, "upstreams": upstreams[-1:]}}}
+    return {
+        "auth": {"mode": "none"},
+        "models": {"m": {**model, **top}, "spare": {**model, "upstreams": upstreams[-1:]}},
+    }
 
 
 async def test_another_upstream_is_tried_before_the_first_event() -> None:
@@ -138,7 +143,9 @@ async def test_another_upstream_is_tried_before_the_first_event() -> None:
             at = House(port, behind)
             for stream in (False, True):
                 assert (await post(at, stream=stream)).status_code == 200
-        assert [visit.path for visit in behind.visits].count("/bad") == 1  # round robin: the second began at /good
+        assert [visit.path for visit in behind.visits].count(
+            "/bad"
+        ) == 1  # round robin: the second began at /good
 
 
 async def test_another_model_answers_under_the_name_that_was_asked_for() -> None:
@@ -172,6 +179,35 @@ async def test_a_container_that_is_not_there_is_a_503() -> None:
         assert "127.0.0.1" not in response.text
 
 
-async def _visited(at: House) -> None:
-    while not at.container.visits:
-        await asyncio.sleep(0)
+async def test_a_stream_that_the_end_of_the_server_cancels_says_so() -> None:
+    app = build_app(settings_from({"auth": {"mode": "none"}, "models": {"m": {"upstream": ENDLESS}}}, {}))
+    body = json.dumps({**ASK, "stream": True}).encode()
+    said, begun = [], asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if not begun.is_set():
+            return {"type": "http.request", "body": body}
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+
+    async def send(message: Any) -> None:
+        said.append(message.get("body", b""))
+        if b'"content":"one"' in said[-1]:
+            begun.set()
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": headers,
+        "http_version": "1.1",
+    }
+    async with asyncio.TaskGroup() as group:
+        served = group.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+        await soon(begun.wait())
+        served.cancel()
+    assert error_event(b"".join(said))["code"] == "shutting_down"
+
+
+ENDLESS = {"kind": "demo", "responses": ["one two three"], "delay": 0.01}

@@ -14,14 +14,17 @@ APP = build_app(
     settings_from(
         {
             "auth": {"mode": "none"},
-            "models": {"m": {"upstream": {"kind": "demo", "responses": ["a b c", "你好 STOP"]}, "logprobs": True}},
+            "models": {
+                "m": {"upstream": {"kind": "demo", "responses": ["a b c", "你好 STOP"]}, "logprobs": True}
+            },
         },
         {},
     )
 )
 FIELDS = (
-    "model", "messages", "stream", "n", "stop", "max_tokens", "temperature", "logprobs", "top_logprobs", "seed",
-    "logit_bias", "tools", "tool_choice", "response_format", "stream_options", "user", "functions", "audio", "x",
+    "model", "messages", "stream", "n", "stop", "max_tokens", "temperature", "logprobs", "top_logprobs",
+    "seed", "logit_bias", "tools", "tool_choice", "response_format", "stream_options", "user", "functions",
+    "audio", "x",
 )  # fmt: skip
 leaves = (
     st.none()
@@ -30,19 +33,23 @@ leaves = (
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text(max_size=6)
-    | st.sampled_from(["m", "user", "system", "assistant", "tool", "text", "<|im_end|>", "\ud800".encode("utf-8", "replace").decode()])
+    | st.sampled_from(["m", "user", "system", "assistant", "tool", "text", "<|im_end|>"])
 )
 values = st.recursive(
     leaves,
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "name", "tool_calls", "function"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "name", "tool_calls", "function"]), inner
+        )
     ),
     max_leaves=10,
 )
 roles = st.sampled_from(["user", "system", "assistant", "tool", "developer", "function"])
 messages = st.lists(
-    st.fixed_dictionaries({"role": roles, "content": st.text(max_size=8) | st.none()}, optional={"name": values}),
+    st.fixed_dictionaries(
+        {"role": roles, "content": st.text(max_size=8) | st.none()}, optional={"name": values}
+    ),
     max_size=4,
 )
 
@@ -56,6 +63,7 @@ async def call(body: bytes, path: str) -> tuple[int, bytes]:
         if inbox:
             return inbox.pop()
         await never.wait()
+        raise AssertionError("nothing sets it")
 
     async def send(message: Any) -> None:
         nonlocal status, said
@@ -63,7 +71,14 @@ async def call(body: bytes, path: str) -> tuple[int, bytes]:
         said += message.get("body", b"")
 
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "http_version": "1.1", "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": headers,
+        "http_version": "1.1",
+        "query_string": b"",
+    }
     await APP(scope, receive, send)
     return status, said
 
@@ -91,7 +106,13 @@ def test_any_fields(said: Any, fields: dict[str, Any]) -> None:
 
 @given(messages, st.lists(st.text(max_size=3), max_size=5), st.booleans(), st.integers(1, 3))
 def test_any_conversation_is_answered(said: Any, stop: list[str], stream: bool, n: int) -> None:
-    body = {"model": "m", "messages": said or [{"role": "user", "content": "x"}], "stop": stop, "stream": stream, "n": n}
+    body = {
+        "model": "m",
+        "messages": said or [{"role": "user", "content": "x"}],
+        "stop": stop,
+        "stream": stream,
+        "n": n,
+    }
     for message in body["messages"]:
         message.pop("name", None)
     status, answer = asyncio.run(call(json.dumps(body).encode(), "/v1/chat/completions"))

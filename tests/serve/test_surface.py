@@ -120,7 +120,9 @@ async def test_a_default_model_takes_every_name_and_answers_under_it() -> None:
 
 async def test_render_shows_the_prompt_without_calling_the_model() -> None:
     async with house(greet, template="chatml") as at:
-        shown = (await call(at, "POST", "/v1/chat/completions/render", json={**ASK, "stop": "X", "top_p": 1})).json()
+        shown = (
+            await call(at, "POST", "/v1/chat/completions/render", json={**ASK, "stop": "X", "top_p": 1})
+        ).json()
         assert shown["prompt"].endswith("<|im_start|>assistant\n")
         assert "X" in shown["stop"]
         assert shown["call"] == {"prompt": shown["prompt"], "top_p": 1, "stop": shown["stop"], "stream": True}
@@ -139,7 +141,9 @@ async def test_render_shows_the_prompt_without_calling_the_model() -> None:
         ("GET", "/v1/models/nope", 404, "model_not_found"),
     ],
 )
-async def test_wrong_routes_are_answered_in_the_envelope(method: str, path: str, status: int, code: str) -> None:
+async def test_wrong_routes_are_answered_in_the_envelope(
+    method: str, path: str, status: int, code: str
+) -> None:
     async with house(greet) as at:
         response = await call(at, method, path)
         assert response.status_code == status
@@ -191,7 +195,9 @@ async def test_a_body_too_large_is_refused_declared_or_not() -> None:
 async def test_without_keys_a_form_or_a_foreign_host_is_refused() -> None:
     async with house(greet) as at:
         body = json.dumps(ASK).encode()
-        form = await call(at, "POST", "/v1/chat/completions", content=body, headers={"content-type": "text/plain"})
+        form = await call(
+            at, "POST", "/v1/chat/completions", content=body, headers={"content-type": "text/plain"}
+        )
         assert form.status_code == 415
         error(form)
         foreign = await ask_as(at, host="evil.example")
@@ -240,9 +246,13 @@ async def test_a_coded_body_is_refused_unread() -> None:
 async def test_browsers_may_call_from_the_configured_origins_only() -> None:
     async with house(greet, {"server": {"cors_origins": ["https://app.example"]}}) as at:
         asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-        good = await call(at, "OPTIONS", "/v1/chat/completions", headers={"origin": "https://app.example", **asked})
+        good = await call(
+            at, "OPTIONS", "/v1/chat/completions", headers={"origin": "https://app.example", **asked}
+        )
         assert good.headers["access-control-allow-origin"] == "https://app.example"
-        bad = await call(at, "OPTIONS", "/v1/chat/completions", headers={"origin": "https://evil.example", **asked})
+        bad = await call(
+            at, "OPTIONS", "/v1/chat/completions", headers={"origin": "https://evil.example", **asked}
+        )
         assert "access-control-allow-origin" not in bad.headers
 
 
