@@ -18,17 +18,16 @@ from gateway.core.errors import NoContainer, Overloaded
 from gateway.core.events import Batch
 from gateway.upstreams import Upstream
 
-COLD_POLL = 1.0  # seconds between calls while no container is ready
-
 
 @dataclass(slots=True, frozen=True)
 class Bounds:
     """``concurrency`` and ``queue`` count calls; times are seconds."""
 
-    concurrency: int = 1000
-    queue: int = 1000
-    queue_timeout: float = 600.0
+    concurrency: int
+    queue: int
+    queue_timeout: float
     cold_timeout: float = 0.0  # how long to wait for a container; 0: not at all
+    cold_poll: float = 1.0  # between calls while no container is ready
 
 
 class Admitted:
@@ -62,9 +61,9 @@ class Admitted:
                     return
                 except NoContainer:
                     deadline = deadline or asyncio.get_running_loop().time() + self._bounds.cold_timeout
-                    if asyncio.get_running_loop().time() + COLD_POLL > deadline:
+                    if asyncio.get_running_loop().time() + self._bounds.cold_poll > deadline:
                         raise
-                await asyncio.sleep(COLD_POLL)
+                await asyncio.sleep(self._bounds.cold_poll)
         finally:
             self._release()
 
@@ -104,4 +103,6 @@ class Admitted:
 
 
 def _full(message: str) -> Overloaded:
-    return Overloaded(f"{message} Try again in a few seconds.", headers={"retry-after": "5"})
+    return Overloaded(
+        f"{message} Try again in a few seconds.", headers={"retry-after": "5"}, retry="elsewhere"
+    )

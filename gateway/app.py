@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +25,7 @@ from gateway.admission import Admitted, Bounds
 from gateway.auth import Keys
 from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
 from gateway.core.spec import ModelSpec
-from gateway.exchange import Exchange, Message, Receive, Scope, Send, read_head
+from gateway.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
 from gateway.metrics import Metrics
 from gateway.pages import Pages
 from gateway.routing import Deployment, Routes
@@ -35,6 +35,8 @@ from gateway.templates import load as load_template
 from gateway.tokens import counter
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.kinds import build
+
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HOT = "/chat/completions"
 
@@ -105,7 +107,7 @@ def build_app(
     loopback: bool = False,
     any_host: bool = False,
     world: World = WORLD,
-) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+) -> App:
     """The gateway as an ASGI application.
 
     ``folder`` is where the config's relative paths start; ``loopback`` says that only this machine can
@@ -115,25 +117,28 @@ def build_app(
     metrics = Metrics()
     service = build_service(settings, folder or Path.cwd(), metrics, world, any_host=any_host)
     cold = _cold_routes(service, metrics, public=loopback or settings.server.public)
-    chat = ChatCompletions(service)
-    front: Callable[[Scope, Receive, Send], Awaitable[None]] = Front(
-        {HOT: chat, "/v1" + HOT: chat}, cold, world.new_id
+    shared = _cors(settings.server.cors_origins)
+    chat = shared(ChatCompletions(service))
+    return Front({HOT: chat, "/v1" + HOT: chat}, shared(cold), world.new_id)
+
+
+def _cors(origins: tuple[str, ...]) -> Callable[[App], App]:
+    """What lets pages of these origins call an application; nothing without any."""
+    if not origins:
+        return lambda app: app
+    return partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised"],
     )
-    if settings.server.cors_origins:
-        front = CORSMiddleware(
-            front,
-            allow_origins=settings.server.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised"],
-        )
-    return front
 
 
 class Front:
     """Hot POST routes by a dictionary, the rest to FastAPI with a request id on every answer."""
 
-    def __init__(self, hot: dict[str, ChatCompletions], rest: FastAPI, new_id: Callable[[], str]) -> None:
+    def __init__(self, hot: Mapping[str, App], rest: App, new_id: Callable[[], str]) -> None:
         self._hot = hot
         self._rest = rest
         self._new_id = new_id
@@ -181,6 +186,7 @@ def _cold_routes(service: Service, metrics: Metrics, *, public: bool) -> FastAPI
     app.add_exception_handler(GatewayError, _on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(ClientGone, _on_client_gone)
     app.add_exception_handler(Exception, _on_bug)
     return app
 
@@ -225,6 +231,10 @@ async def _on_invalid(_: Request, exc: Exception) -> Response:
     first: dict[str, Any] = exc.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
     return _respond(BadRequest(f"{where}: {first['msg']}.", param=where))
+
+
+async def _on_client_gone(_: Request, exc: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
 
 
 async def _on_bug(_: Request, exc: Exception) -> Response:

@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import cache
 
 from gateway.core.errors import Forbidden, GatewayError, NotJson, Unauthorized
 from gateway.settings import Auth
@@ -28,7 +28,13 @@ class Caller:
     models: tuple[str, ...] = ("*",)
 
     def may_call(self, model: str) -> bool:
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        return any(pattern == model or _pattern(pattern).fullmatch(model) for pattern in self.models)
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """``*`` stands for any text; nothing else is special."""
+    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 
 
 ANYONE = Caller("-")

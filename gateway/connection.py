@@ -15,6 +15,7 @@ from http import HTTPStatus
 from secrets import token_hex
 from typing import ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.core.errors import BadRequest, GatewayError, HeadTooLarge
@@ -53,7 +54,13 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._outside_body += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            self._go_on(data[stopped.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
         if self.transport.is_closing():
             return
         if self._outside_body > MAX_HEAD:  # a head, a chunk's extensions or trailers without an end
@@ -62,7 +69,27 @@ class Connection(HttpToolsProtocol):
         elif self._head_since is None and self.cycle.response_complete:
             self._head_since = self.loop.time()
 
+    def _go_on(self, rest: bytes) -> None:
+        """Read a request that asks for another protocol as if it did not: RFC 9110 7.8 lets us.
+
+        The parser stops behind the head of such a request (Java's client asks for HTTP/2 in every first one),
+        so a new one reads it again without the header that asks.
+        """
+        if self.parser.get_method() == b"CONNECT":  # this one asks by its method, and we are no proxy
+            self.send_400_response("")
+            return
+        head = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        head += b"".join(b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(head + b"\r\n" + rest)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         if self._outside_body > MAX_HEAD and self._head_size() > MAX_HEAD:
             self._too_large = True
             raise ValueError  # httptools makes it a parser error, and uvicorn calls send_400_response
@@ -90,9 +117,6 @@ class Connection(HttpToolsProtocol):
             error = HeadTooLarge(f"The request line and headers have more than {MAX_HEAD} bytes together.")
         self.transport.write(_whole(error, self.server_state.default_headers))
         self.transport.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Upgrades are ignored, as RFC 9110 7.8 allows; clients must not fill our log by asking."""
 
     def _look(self) -> None:
         # Over TLS only what is not yet encrypted is seen; there, closing has asyncio's own limit of 30 s.

@@ -32,7 +32,16 @@ LINGER_TIMEOUT = 5.0  # seconds
 UNWATCHED = 0.02  # seconds before a client's departure is looked for
 
 _ONCE = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"content-encoding"}
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"content-encoding",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+    }
 )
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -55,7 +64,9 @@ def read_head(scope: Scope) -> dict[bytes, bytes]:
     host = head.get(b"host")
     if host is None or not _HOST.fullmatch(host):
         raise BadRequest("The Host header must be one plain host name or address.", code="invalid_host")
-    if b"transfer-encoding" in head and (b"content-length" in head or scope["http_version"] == "1.0"):
+    coding = head.get(b"transfer-encoding")
+    framed_twice = b"content-length" in head or scope["http_version"] == "1.0"
+    if coding is not None and (framed_twice or coding.lower() != b"chunked"):
         raise BadRequest("Send either Content-Length or chunks, over HTTP/1.1.", code="ambiguous_length")
     if head.get(b"content-encoding", b"identity") not in (b"identity", b""):
         raise NotJson(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gateway.auth import ANYONE, Caller
 from gateway.core.call import MAX_NOTED, Call, PromptCall, notable
 from gateway.core.encode import Head
-from gateway.core.events import Batch, Finish, Reasoning, Text, Usage, visible
+from gateway.core.events import Batch, Finish, Reasoning, Text, Usage, tells, visible
 from gateway.core.tokens import Tally, estimate
 from gateway.core.wire import ChatRequest, text_of
 from gateway.record import Record
@@ -60,8 +60,8 @@ class Job:
                 choice.tally.add(event.text)  # type: ignore[union-attr]
             elif kind is Finish:
                 choice.finish = event  # type: ignore[assignment]
-        if not self.committed and any(map(visible, batch)):
-            self.committed = True
+        self.committed = self.committed or any(map(tells, batch))
+        if self.first_event is None and any(map(visible, batch)):
             self.first_event = now
 
     def head(self, created: float) -> Head:

@@ -92,7 +92,7 @@ class Pages:
         return self._service.keys.identify(read_head(request.scope))
 
     def _insider(self, request: Request) -> None:
-        if not self._public:
+        if self._service.keys.open or not self._public:  # without keys it still guards the Host
             self._caller(request)
 
     def _card(self, name: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dic
 
     prompt is null for upstreams that render it themselves.
     """
-    upstream = service.routes.in_turn(deployment)[0]
+    upstream = deployment.upstreams[0]
     call = plan(
         chat, deployment.spec, upstream.traits, Origin("render", datetime.fromtimestamp(service.world.time()))
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.admission import Admitted
@@ -19,10 +19,42 @@ from gateway.core.errors import (
     GatewayError,
     ModelNotFound,
     NoContainer,
-    Overloaded,
-    UpstreamError,
 )
 from gateway.core.spec import ModelSpec
+
+
+class RetryBudget:
+    """Extra calls of one model: one for ten ordinary ones in any ten seconds, and at least three."""
+
+    SHARE, FLOOR, WINDOW = 0.1, 3, 10.0  # of calls, calls, seconds
+
+    def __init__(self) -> None:
+        self._window = 0
+        self._calls = self._extra = 0  # in this window
+        self._calls_before = self._extra_before = 0  # in the one before it
+
+    def earn(self, now: float) -> None:
+        """Count an ordinary call at ``now`` (monotonic seconds)."""
+        self._roll(now)
+        self._calls += 1
+
+    def spend(self, now: float) -> bool:
+        """Take one extra call, if there is one."""
+        self._roll(now)
+        before = 1 - now % self.WINDOW / self.WINDOW  # the share of the last ten seconds in the window before
+        calls = self._calls + before * self._calls_before
+        if self._extra + before * self._extra_before + 1 > max(self.FLOOR, self.SHARE * calls):
+            return False
+        self._extra += 1
+        return True
+
+    def _roll(self, now: float) -> None:
+        window = int(now // self.WINDOW)
+        if window != self._window:
+            next_one = window == self._window + 1
+            self._calls_before = self._calls if next_one else 0
+            self._extra_before = self._extra if next_one else 0
+            self._window, self._calls, self._extra = window, 0, 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -39,6 +71,7 @@ class Deployment:
     fallback: tuple[str, ...] = ()
     cold: Literal["wait", "fallback", "fail"] = "wait"
     count: Callable[[str], int] | None = None
+    retries: RetryBudget = field(default_factory=RetryBudget)
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,7 +90,7 @@ class Routes:
         self._names: Mapping[str, Deployment] = {
             name: d for d in deployments for name in (d.spec.name, *d.aliases)
         }
-        self._default = default
+        self._default = self._names[default] if default else None
         self._turns = dict.fromkeys(self.deployments, 0)
 
     def find(self, asked: str | None, caller: Caller) -> Deployment:
@@ -65,8 +98,9 @@ class Routes:
 
         Raises ``ModelNotFound`` with the nearest name they may use.
         """
-        if self._default is not None and asked not in self._names:
-            asked = self._default
+        found = self._names.get(asked or "") or self._default
+        if found is not None and self._allowed(found, caller):
+            return found
         if not asked:
             raise BadRequest("model is required.", param="model", code="missing_required_parameter")
         return self.named(asked, caller)
@@ -116,65 +150,38 @@ class Routes:
         )
 
 
-class RetryBudget:
-    """Extra calls: one for every ten ordinary ones, and at least three in any ten seconds."""
-
-    SHARE, FLOOR, WINDOW = 0.1, 3.0, 10.0
-    CEILING = 100.0
-
-    def __init__(self) -> None:
-        self._left = self.FLOOR
-        self._filled = 0.0
-
-    def earn(self) -> None:
-        self._left = min(self._left + self.SHARE, self.CEILING)
-
-    def spend(self, now: float) -> bool:
-        """Take one extra call at ``now`` (monotonic seconds), if there is one."""
-        if self._left < self.FLOOR:
-            refill = (now - self._filled) * self.FLOOR / self.WINDOW
-            self._left = min(self._left + refill, self.FLOOR)
-        self._filled = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class Attempts:
     """The candidates of one request, one after the other."""
 
-    def __init__(self, candidates: Iterator[Candidate], budget: RetryBudget) -> None:
+    def __init__(self, candidates: Iterator[Candidate], budget: RetryBudget, now: float) -> None:
         self._candidates = candidates
         self._budget = budget
         self._again = False  # the same upstream was called twice
         self._moved = False  # another upstream of the same model was called
         self.current = next(candidates)
-        budget.earn()
+        budget.earn(now)
 
-    def after(self, error: GatewayError, now: float) -> Candidate | None:
-        """Where to try after ``error``, or None if the client must hear of it."""
-        if not self._worth_it(error):
-            return None
+    def after(self, error: GatewayError) -> Iterator[Candidate]:
+        """Where the request may be tried after ``error``, best first; nothing if the client must hear it."""
+        cold = isinstance(error, NoContainer) and self.current.deployment.cold == "fail"
+        if error.retry == "never" or cold:
+            return
         if error.retry == "once" and not self._again:
             self._again = True
-            return self.current if self._budget.spend(now) else None
+            yield self.current
+            return
         failed = self.current.deployment
         for candidate in self._candidates:
             beside = candidate.deployment is failed
-            if beside and (self._moved or error.retry == "never"):
-                continue  # one extra call a model is enough, and some failures repeat everywhere
-            if not self._budget.spend(now):
-                return None
+            if beside and self._moved:
+                continue  # one extra call a model is enough
             self._moved = beside
             self.current = candidate
-            return candidate
-        return None
+            yield candidate
 
-    def _worth_it(self, error: GatewayError) -> bool:
-        if isinstance(error, NoContainer):
-            return self.current.deployment.cold != "fail"
-        return isinstance(error, UpstreamError | Overloaded)
+    def spend(self, now: float) -> bool:
+        """Pay for one more call."""
+        return self._budget.spend(now)
 
 
 def _printable(name: str) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from gateway.auth import Keys, require_json
 from gateway.choices import Deliver, answer
@@ -34,9 +35,9 @@ from gateway.core.wire import ChatRequest, parse_chat
 from gateway.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
 from gateway.job import Job
 from gateway.record import Record
-from gateway.routing import Attempts, Candidate, RetryBudget, Routes
+from gateway.routing import Attempts, Routes
 from gateway.settings import Server
-from gateway.stream import EventStream, Filler
+from gateway.stream import EventStream, Filler, Rhythm
 
 LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
 
@@ -60,7 +61,6 @@ class Service:
     world: World
     began: Callable[[], None]
     observe: tuple[Callable[[Record], None], ...]
-    retries: RetryBudget = field(default_factory=RetryBudget)
 
 
 class ChatCompletions:
@@ -81,13 +81,10 @@ class ChatCompletions:
         except (TooLarge, RequestTimeout) as error:
             job.code = error.code
             await exchange.refuse(error, receive)
-        except GatewayError as error:
-            await self._fail(exchange, job, error)
-        except Exception:
-            await self._fail(
-                exchange, job, Internal("Something went wrong in the gateway; its log has the details.")
-            )
-            raise  # the server logs the traceback
+        except (GatewayError, asyncio.CancelledError, Exception) as error:
+            await self._fail(exchange, job, _told(error))
+            if not isinstance(error, GatewayError):
+                raise  # the server logs a bug's traceback, and ends a task that it cancelled
         finally:
             record = job.record(exchange.status, world.monotonic())
             for observe in self._service.observe:
@@ -112,9 +109,9 @@ class ChatCompletions:
         job.request = request = parse_chat(body)
         self._check_n(request)
         routes = self._service.routes
-        attempts = Attempts(
-            routes.candidates(routes.find(request.model, job.caller), job.caller), self._service.retries
-        )
+        deployment = routes.find(request.model, job.caller)
+        now = self._service.world.monotonic()
+        attempts = Attempts(routes.candidates(deployment, job.caller), deployment.retries, now)
         job.candidate = attempts.current
         await self._plan(job, request)
         with Presence(receive):
@@ -148,7 +145,8 @@ class ChatCompletions:
         encoder = Chunks(job.head(self._service.world.time()), include_usage=include_usage)
         opening = b"".join(map(encoder.role, range(request.n or 1)))
         filler = Filler(opening, PING, lambda: encoder.pause(0))
-        stream = EventStream(exchange, lambda: _headers(job), filler, self._service.limits.first_byte_grace)
+        rhythm = Rhythm(self._service.limits.first_byte_grace)
+        stream = EventStream(exchange, lambda: _headers(job), filler, rhythm)
 
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
@@ -158,18 +156,12 @@ class ChatCompletions:
         async with stream:
             try:
                 await self._answer(job, request, attempts, deliver)
-            except GatewayError as error:
+            except BaseException as error:
                 if stream.started:
-                    await exchange.write(encoder.error(error))
-                raise
-            except (
-                asyncio.CancelledError
-            ):  # the client left, and gets nothing, or the server is shutting down
-                if stream.started:
-                    await exchange.write(encoder.error(ShuttingDown("The gateway is shutting down.")))
+                    await stream.fail(encoder.error(_told(error)))
                 raise
             usage = job.usage()
-            await stream.end(encoder.usage(usage, {"usage": usage.source}) + DONE)
+            await stream.end(encoder.usage(usage, _extension(job)) + DONE)
 
     async def _whole(self, exchange: Exchange, job: Job, request: ChatRequest, attempts: Attempts) -> None:
         collector = Collector(job.head(self._service.world.time()), request.n or 1)
@@ -190,15 +182,37 @@ class ChatCompletions:
                 await answer(job.candidate.upstream, job.call, request.n or 1, deliver)
                 return
             except GatewayError as error:
-                now = self._service.world.monotonic()
-                following = None if job.committed else attempts.after(error, now)
-                if following is None:
+                if job.committed or not await self._move(job, request, attempts, error):
                     raise
-            await self._move_to(job, request, following)
 
-    async def _move_to(self, job: Job, request: ChatRequest, candidate: Candidate) -> None:
-        job.candidate = candidate
-        await self._plan(job, request)
+    async def _move(self, job: Job, request: ChatRequest, attempts: Attempts, error: GatewayError) -> bool:
+        """Plan for the next candidate that can take the request; false if the client must hear ``error``."""
+        failed = job.candidate, job.call
+        for candidate in attempts.after(error):
+            job.candidate = candidate
+            try:
+                await self._plan(job, request)
+            except GatewayError:  # what this model refuses is no answer to what was asked of another
+                continue
+            if attempts.spend(self._service.world.monotonic()):
+                return True
+        job.candidate, job.call = failed
+        return False
+
+
+def _told(error: BaseException) -> GatewayError:
+    """What a client is told of ``error``."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, asyncio.CancelledError):  # a client that left is a ClientGone, so this is the server
+        return ShuttingDown("The gateway is shutting down.", headers={"connection": "close"})
+    return Internal("Something went wrong in the gateway; its log has the details.")
+
+
+def _extension(job: Job) -> dict[str, Any]:
+    """What the usage chunk of a stream says beyond OpenAI's fields: it was not known with the headers."""
+    ignored = job.ignored()
+    return {"usage": job.usage().source, **({"ignored": ignored} if ignored else {})}
 
 
 def _headers(job: Job) -> dict[str, str]:

@@ -28,6 +28,8 @@ from pydantic import (
 )
 
 from gateway.core.parameters import DEFAULTABLE
+from gateway.core.wire import ChatRequest, bad_request
+from gateway.facts import with_facts
 from gateway.upstreams.kinds import KINDS, UpstreamConfig
 
 
@@ -137,7 +139,7 @@ class Model(_Section):
     fallback: tuple[str, ...] = Field((), description="other models, tried in order before the first event")
     cold: Literal["wait", "fallback", "fail"] = Field("wait", description="when no container is ready")
     from_: str | None = Field(
-        None, alias="from", description="file of config/models/ with this model's facts"
+        None, alias="from", description="deployment file, or its name, that this entry takes its facts from"
     )
 
     @model_validator(mode="before")
@@ -163,8 +165,24 @@ class Model(_Section):
         for name in value:
             if name not in DEFAULTABLE:
                 raise ValueError(f"unknown sampling parameter {name}{_nearest(name, DEFAULTABLE)}")
-        stop = value.get("stop")
-        return {**value, "stop": [stop]} if isinstance(stop, str) else value
+        given = {name: setting for name, setting in value.items() if setting is not None}
+        try:  # the same rules as for what clients send
+            checked = ChatRequest.model_validate({"messages": [{"role": "user", "content": ""}], **given})
+        except ValidationError as exc:
+            raise ValueError(bad_request(exc).message.rstrip(".")) from None
+        return {name: getattr(checked, name) for name in given}
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stops(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(stop for stop in value if stop)
+
+    @model_validator(mode="after")
+    def _defaults_within_caps(self) -> Model:
+        asked, cap = self.defaults.get("max_tokens"), self.max_output_tokens
+        if asked is not None and cap is not None and asked > cap:
+            raise ValueError(f"defaults.max_tokens is {asked}, above max_output_tokens, {cap}")
+        return self
 
 
 class Settings(_Section):
@@ -181,6 +199,8 @@ class Settings(_Section):
         seen: dict[str, str] = {}
         for name, model in self.models.items():
             for alias in (name, *model.aliases):
+                if not alias.strip() or not alias.isprintable():
+                    raise ValueError(f"models: {alias!r} is no name that clients could send")
                 if alias in seen and seen[alias] != name:
                     raise ValueError(f"models.{name}: the name {alias} already belongs to {seen[alias]}")
                 seen[alias] = name
@@ -212,13 +232,24 @@ class Settings(_Section):
 
 _LATER_UPSTREAM = ("inputs_per_container", "max_containers", "scaledown_window")
 _LATER = (("redis", "url"), ("store", "url"), ("admin", "key"), ("admin", "console"))
-_LATER_MODEL = ("tools", "reasoning", "guided", "price", "from_")
+_LATER_MODEL = ("tools", "reasoning", "guided", "price")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, in which a key written twice is an error: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1 and key != "<<":
+                raise yaml.MarkedYAMLError(problem=f"{key} is written twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in this file. Raises ``ConfigError`` in one line that names the key."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as exc:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
     except UnicodeDecodeError:
@@ -230,14 +261,18 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping with `models:`")
     try:
-        return settings_from(data, environ)
+        return settings_from(data, environ, path.parent)
     except ConfigError as exc:
         raise ConfigError(f"{path}: {exc}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} holds an alias of itself") from None
 
 
-def settings_from(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from plain data. Raises ``ConfigError``."""
-    expanded = _expand(_with_my_key(data), environ, "")
+def settings_from(
+    data: Mapping[str, Any], environ: Mapping[str, str] = os.environ, folder: Path = Path()
+) -> Settings:
+    """Settings from plain data; ``folder`` is where the paths of ``from`` start. Raises ``ConfigError``."""
+    expanded = _with_facts(_expand(_with_my_key(data), environ, ""), folder)
     try:
         return Settings.model_validate(expanded)
     except ValidationError as exc:
@@ -250,6 +285,21 @@ def _with_my_key(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(auth, dict) or "keys" in auth:
         return data
     return {**data, "auth": {"keys": [{"name": "me", "key": "${GATEWAY_API_KEY:-}"}], **auth}}
+
+
+def _with_facts(data: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Each model's entry with the facts of the file that its ``from`` names."""
+    models = data.get("models")
+    if not isinstance(models, dict):
+        return data
+    try:
+        full = dict(models)
+        for name, entry in models.items():
+            if isinstance(entry, dict) and entry.get("from") is not None:
+                full[name] = with_facts(entry, folder)
+    except ValueError as exc:
+        raise ConfigError(f"models.{name}.from: {exc}") from None
+    return {**data, "models": full}
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")

@@ -1,7 +1,7 @@
 """A server-sent event answer that stays alive while the model is silent.
 
 Rule: no status is promised before the first event, unless the wait exceeds the grace; after that, something
-is sent whenever nothing was for ``PING_EVERY`` seconds. One timer a stream, re-armed only when it fires,
+is sent whenever nothing was for a while. One timer a stream, re-armed only when it fires,
 because events are many and silences few. Knows nothing about events; the encoder gives it bytes.
 """
 
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from gateway.exchange import Exchange
 
-PING_EVERY = 10.0  # seconds of silence before an SSE comment
-PAUSE_EVERY = 45.0  # seconds without a chunk before an empty one: LangChain's async client gives up at 120
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 UNBUFFERED = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
@@ -28,16 +26,25 @@ class Filler:
     pause: Callable[[], bytes]
 
 
+@dataclass(slots=True, frozen=True)
+class Rhythm:
+    """Seconds until headers go out without an event, of silence before a comment, before an empty chunk."""
+
+    grace: float
+    ping: float = 10.0
+    pause: float = 45.0  # LangChain's async client gives up 120 s after the last chunk
+
+
 class EventStream:
     """Use as ``async with``; ``write`` sends headers and opening first if they were not sent yet."""
 
     def __init__(
-        self, exchange: Exchange, headers: Callable[[], Mapping[str, str]], filler: Filler, grace: float
+        self, exchange: Exchange, headers: Callable[[], Mapping[str, str]], filler: Filler, rhythm: Rhythm
     ) -> None:
         self._exchange = exchange
         self._headers = headers
         self._filler = filler
-        self._grace = grace
+        self._rhythm = rhythm
         self._loop = asyncio.get_running_loop()
         self._keeper: asyncio.Task[None] | None = None
         self._last_sent = self._last_chunk = self._loop.time()
@@ -47,7 +54,7 @@ class EventStream:
         return self._exchange.started
 
     async def __aenter__(self) -> EventStream:
-        self._timer = self._loop.call_later(self._grace, self._tick)
+        self._timer = self._loop.call_later(self._rhythm.grace, self._tick)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -61,6 +68,8 @@ class EventStream:
             await self._keeper
         self._last_sent = self._last_chunk = self._loop.time()
         if not self._exchange.started:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._rhythm.ping, self._tick)
             await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
             data = self._filler.opening + data
         await self._exchange.write(data)
@@ -74,12 +83,22 @@ class EventStream:
             await self._keeper
         await self._exchange.end(data)
 
+    async def fail(self, data: bytes) -> None:
+        """Send the failure of an answer that has begun; whoever serves it cuts the connection then."""
+        if self._keeper is not None:
+            await self._keeper
+        await self._exchange.write(data)
+
     def _tick(self) -> None:
-        quiet = self._loop.time() - self._last_sent
-        if self._exchange.started and quiet < PING_EVERY:
-            self._timer = self._loop.call_later(PING_EVERY - quiet, self._tick)
+        wait = self._due() - self._loop.time()
+        if self._exchange.started and wait > 0:
+            self._timer = self._loop.call_later(wait, self._tick)
         else:
             self._keeper = self._loop.create_task(self._fill())
+
+    def _due(self) -> float:
+        """When the client has waited long enough for anything, or for a chunk."""
+        return min(self._last_sent + self._rhythm.ping, self._last_chunk + self._rhythm.pause)
 
     async def _fill(self) -> None:
         now = self._loop.time()
@@ -87,11 +106,11 @@ class EventStream:
             await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
             await self._exchange.write(self._filler.opening)
             self._last_chunk = now
-        elif now - self._last_chunk >= PAUSE_EVERY:
+        elif now - self._last_chunk >= self._rhythm.pause:
             await self._exchange.write(self._filler.pause())
             self._last_chunk = now
         else:
             await self._exchange.write(self._filler.ping)
         self._last_sent = now
         self._keeper = None
-        self._timer = self._loop.call_later(PING_EVERY, self._tick)
+        self._timer = self._loop.call_at(self._due(), self._tick)

@@ -47,6 +47,14 @@ def model(**fields: Any) -> dict[str, Any]:
             "models.m.defaults: unknown sampling parameter temprature; did you mean temperature?",
         ),
         (model(fallback=["n"]), "models.m.fallback: no model n"),
+        (model(defaults={"stop": 5}), "models.m.defaults: stop: "),
+        (model(defaults={"temperature": "hot"}), "models.m.defaults: temperature: "),
+        (model(defaults={"logit_bias": 5}), "models.m.defaults: logit_bias: "),
+        (
+            model(defaults={"max_tokens": 9}, max_output_tokens=5),
+            "models.m: defaults.max_tokens is 9, above max_output_tokens, 5",
+        ),
+        ({"models": {"a\nb": ONE}}, "models: 'a\\nb' is no name that clients could send"),
         ({"default_model": "x", **model()}, "default_model: no model x"),
         ({"models": {"m": ONE, "n": {**ONE, "aliases": ["m"]}}}, "models.n: the name m already belongs to m"),
         ({"auth": {"mode": "open"}, **model()}, "auth.mode: "),
@@ -106,6 +114,8 @@ def test_keys_without_effect_are_told() -> None:
         (b"models: [", "is not valid YAML at line 1, column 10"),
         (b"\xff", "is not UTF-8 text"),
         (b"- a", "must hold a mapping"),
+        (b"models: {}\nmodels: {}", "models is written twice"),
+        (b"a: &a [*a]", "holds an alias of itself"),
         (b"models: {m: {}}", "models.m.upstreams: is required"),
     ],
 )
@@ -120,3 +130,17 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: bytes, messag
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load(tmp_path / "none.yaml", {})
+
+
+def test_defaults_are_what_a_client_could_have_sent() -> None:
+    made = settings_from(
+        model(defaults={"stop": "END", "temperature": None, "seed": 1}, stop=["", "X"]), {}
+    ).models["m"]
+    assert made.defaults == {"stop": ["END"], "seed": 1}
+    assert made.stop == ("X",)
+
+
+def test_an_address_beyond_ascii_is_written_as_http_can_carry_it() -> None:
+    data = {"models": {"m": {"upstream": {"url": "https://例え.example/路径?q=欢迎"}}}}
+    upstream: Any = settings_from(data, {}).models["m"].upstreams[0]
+    assert upstream.url == "https://xn--r8jz45g.example/%E8%B7%AF%E5%BE%84?q=%E6%AC%A2%E8%BF%8E"

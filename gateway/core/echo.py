@@ -8,9 +8,8 @@ Knows nothing about why a backend echoes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
-from gateway.core.events import Batch, Event, Text, join, split
+from gateway.core.events import Batch, Event, Text, joined, split
 
 
 class Echo:
@@ -49,7 +48,7 @@ class Echo:
         if not self._held:
             return
         copy = max((len(c) for c in self._alive if len(c) <= self._seen), default=0)
-        rest = split(reduce(join, self._held), copy)[1] if copy else None
+        rest = split(joined(self._held), copy)[1] if copy else None
         if rest is None:
             out.extend(self._held)
         elif rest.text:

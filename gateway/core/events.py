@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 Logprobs: TypeAlias = tuple[Mapping[str, Any], ...]
@@ -91,26 +92,28 @@ class Filter(Protocol):
     def feed(self, batch: Batch) -> Batch: ...
 
 
-VISIBLE = (Text, Reasoning, ToolStart, ToolArgs)
-"""Events that commit an answer: after one of these no other upstream may be tried."""
-
-
 def visible(event: Event) -> bool:
     """True if a person would see this event: text that is not empty, or a tool call."""
-    return isinstance(event, VISIBLE) and not (isinstance(event, Text | Reasoning) and not event.text)
+    return (
+        bool(event.text) if isinstance(event, Text | Reasoning) else isinstance(event, ToolStart | ToolArgs)
+    )
+
+
+def tells(event: Event) -> bool:
+    """True if a client is sent anything for this event: all but empty text."""
+    return bool(event.text) if isinstance(event, Text | Reasoning) else True
 
 
 def split(event: Text, at: int) -> tuple[Text, Text]:
-    """Cut a text event after ``at`` characters; a token that straddles the cut stays with the first part."""
+    """Cut a text event after ``at`` characters. A token that straddles the cut belongs to neither part."""
     if event.logprobs is None:
         return Text(event.text[:at]), Text(event.text[at:])
-    kept, length = 0, 0
+    before, after, length = 0, 0, 0
     for entry in event.logprobs:
-        if length >= at:
-            break
+        after += length < at
         length += len(entry.get("token", ""))
-        kept += 1
-    return Text(event.text[:at], event.logprobs[:kept]), Text(event.text[at:], event.logprobs[kept:])
+        before += length <= at
+    return Text(event.text[:at], event.logprobs[:before]), Text(event.text[at:], event.logprobs[after:])
 
 
 def whole_tokens(event: Text, at: int) -> int:
@@ -121,13 +124,14 @@ def whole_tokens(event: Text, at: int) -> int:
     for entry in event.logprobs:
         following = length + len(entry.get("token", ""))
         if following > at:
-            break
+            return length
         length = following
-    return length
+    return at  # tokens that are used up bind nothing
 
 
-def join(first: Text, second: Text) -> Text:
-    """Two pieces of text as one, with the logprobs of both."""
-    if first.logprobs is None and second.logprobs is None:
-        return Text(first.text + second.text)
-    return Text(first.text + second.text, (first.logprobs or ()) + (second.logprobs or ()))
+def joined(pieces: Sequence[Text]) -> Text:
+    """Pieces of text as one, with the logprobs of all."""
+    text = "".join([piece.text for piece in pieces])
+    if all(piece.logprobs is None for piece in pieces):
+        return Text(text)
+    return Text(text, tuple(chain.from_iterable(piece.logprobs or () for piece in pieces)))

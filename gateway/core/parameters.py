@@ -30,7 +30,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stream", "shape", why="an SSE stream, or one JSON answer"),
     Parameter("stream_options", "shape", why="include_usage adds a last chunk with the usage"),
     Parameter("n", "shape", why="that many calls side by side; choice i gets seed + i"),
-    Parameter("user", "shape", why="kept in the request's record, not sent upstream"),
+    Parameter("user", "shape", why="kept in the request's record; sent on to upstreams that speak chat"),
     Parameter("stop", "honour", "stop", "sent upstream and enforced here, literally"),
     Parameter("max_tokens", "honour", "max_tokens", "more than the model's max_output_tokens is a 400"),
     Parameter("max_completion_tokens", "honour", "max_tokens", "goes before max_tokens"),

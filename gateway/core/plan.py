@@ -130,9 +130,13 @@ def _messages(request: ChatRequest, spec: ModelSpec) -> tuple[list[dict[str, Any
 
 def _render(spec: ModelSpec, messages: list[dict[str, Any]], now: datetime) -> str:
     try:
-        return spec.template.render(messages, now=now)
+        prompt = spec.template.render(messages, now=now)
+        prompt.encode()
+    except UnicodeEncodeError:  # JSON inside the arguments of a tool call can spell one
+        raise BadRequest("A message holds half of a surrogate pair.", param="messages") from None
     except TemplateError as exc:
         raise BadRequest(f"The model's template refused these messages: {exc}", param="messages") from None
+    return prompt
 
 
 def _echoes(prompt: str, spec: ModelSpec, traits: Traits, verbatim: bool) -> tuple[str, ...]:

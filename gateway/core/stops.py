@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gateway.core.events import Batch, Event, Finish, Text, join, split, whole_tokens
+from gateway.core.events import Batch, Event, Finish, Text, joined, split, whole_tokens
 
 
 class Stops:
@@ -40,7 +40,7 @@ class Stops:
 
     def _cut(self, event: Text, out: list[Event]) -> str | None:
         """Emit what is safe of the held text and this one; the stop that ended it, if one did."""
-        whole = event if self._held is None else join(self._held, event)
+        whole = event if self._held is None else joined((self._held, event))
         text = whole.text
         if found := self._first_complete(text):
             start, stop = found

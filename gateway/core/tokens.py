@@ -23,6 +23,9 @@ def estimate(text: str) -> int:
     return wide - (-(len(text) - wide) // CHARACTERS_PER_TOKEN)
 
 
+COUNTED_AT_ONCE = 1 << 16  # characters: a longer text is counted in parts, each cut costing a token at most
+
+
 class Tally:
     """The tokens of a text that comes in pieces.
 
@@ -32,12 +35,16 @@ class Tally:
     def __init__(self, count: Callable[[str], int] | None = None) -> None:
         self._count = count
         self._pieces: list[str] = []
+        self._held = self._counted = 0  # characters in them; tokens of earlier ones
         self._narrow = 0
         self._wide = 0
 
     def add(self, text: str) -> None:
         if self._count is not None:
             self._pieces.append(text)
+            self._held += len(text)
+            if self._held > COUNTED_AT_ONCE:
+                self._counted, self._pieces, self._held = self.total(), [], 0
         elif text.isascii():
             self._narrow += len(text)
         else:
@@ -47,5 +54,5 @@ class Tally:
 
     def total(self) -> int:
         if self._count is not None:
-            return self._count("".join(self._pieces))
+            return self._counted + self._count("".join(self._pieces))
         return self._wide - (-self._narrow // CHARACTERS_PER_TOKEN)

@@ -8,9 +8,11 @@ deployment, or prompts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
@@ -25,6 +27,24 @@ Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool", "f
 Scalar: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
+class Function(TypedDict, total=False):
+    """What an assistant called."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    name: str | None
+    arguments: str | dict[str, Any] | None
+
+
+class ToolCall(TypedDict, total=False):
+    """One call of an assistant's message."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    id: str | None
+    function: Function | None
+
+
 class Message(TypedDict, total=False):
     """One chat message. Fields beyond these are kept for upstreams that speak chat."""
 
@@ -33,7 +53,7 @@ class Message(TypedDict, total=False):
     role: Role
     content: Any  # str | list of parts | None: checked by ``text_of``, which gives better errors
     name: str | None
-    tool_calls: list[dict[str, Any]] | None
+    tool_calls: list[ToolCall] | None
     tool_call_id: str | None
     reasoning_content: str | None
 
@@ -97,6 +117,8 @@ class ChatRequest(BaseModel):
 
 def parse_chat(body: bytes) -> ChatRequest:
     """The request in these bytes. Raises ``BadRequest`` that names the first wrong field or JSON position."""
+    if b"NaN" in body or b"Infinity" in body or _HUGE.search(body):
+        _refuse_beyond_json(body)
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as exc:
@@ -109,6 +131,20 @@ def parse_chat(body: bytes) -> ChatRequest:
         if "role" not in message:
             raise BadRequest(f"messages[{index}].role is required.", param=f"messages[{index}].role")
     return request
+
+
+_HUGE = re.compile(rb"\d[eE]\+?\d{3}")  # an exponent that no double may hold
+
+
+def _refuse_beyond_json(body: bytes) -> None:
+    """pydantic reads NaN, Infinity and 1e999; passed on, they would silently become null."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(
+            f"The request body is not valid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}.",
+            code="invalid_json",
+        ) from None
 
 
 def bad_request(exc: ValidationError) -> BadRequest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -47,7 +47,18 @@ def _url(value: str) -> str:
         raise ValueError("names a host that is no host name") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no user or password; use modal_key and modal_secret, api_key or headers")
-    return value.partition("#")[0]
+    return _ascii(value.partition("#")[0])
+
+
+def _ascii(url: str) -> str:
+    """The URL as a request line and a Host header can carry it (RFC 3986, RFC 5890)."""
+    if url.isascii():
+        return url
+    parts = urlsplit(url)
+    host = (parts.hostname or "").encode("idna").decode()
+    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    kept = "/%:=&?~+!$,;'@()*[]"
+    return urlunsplit((parts.scheme, netloc, quote(parts.path, kept), quote(parts.query, kept), ""))
 
 
 def _secret(value: SecretStr | None) -> SecretStr | None:

@@ -368,3 +368,11 @@ def test_a_request_that_ends_within_the_drain_is_answered() -> None:
         client.sendall(b"67890")
         assert b"10 bytes" in rest(client)
         assert running.process.wait(BOUND) == 0
+
+
+@pytest.mark.parametrize("asked", [b"h2c", b"websocket", b"TLS/1.0"])
+def test_a_request_that_asks_for_another_protocol_keeps_its_body(patient: Server, asked: bytes) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close, Upgrade\r\nUpgrade: %s\r\n" % asked
+    answer = patient.answer(head + b"Content-Length: 10\r\n\r\n0123456789")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"10 bytes" in answer

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -10,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from gateway.core.encode import Head
 from gateway.core.encode.chunks import Chunks
 from gateway.core.encode.whole import Collector
-from gateway.core.errors import UpstreamTimeout
+from gateway.core.errors import UpstreamError, UpstreamTimeout
 from gateway.core.events import Batch, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 
 HEAD = Head("chatcmpl-1", 1700000000, "my-model")
@@ -119,3 +120,20 @@ def test_choices_keep_their_index() -> None:
         (0, "a", "stop"),
         (1, "b", "length"),
     ]
+
+
+def test_unknown_fields_that_come_in_pieces_are_put_together() -> None:
+    collector = Collector(HEAD)
+    collector.feed(
+        0, [Extra({"refusal": "I "}), Extra({"refusal": "cannot", "notes": [1]}), Extra({"notes": [2]})]
+    )
+    collector.feed(0, [Finish()])
+    message = json.loads(collector.answer(Usage(1, 2)))["choices"][0]["message"]
+    assert (message["refusal"], message["notes"]) == ("I cannot", [1, 2])
+
+
+def test_an_answer_without_end_is_not_collected() -> None:
+    collector = Collector(HEAD)
+    with pytest.raises(UpstreamError):
+        for _ in range(40):
+            collector.feed(0, [Text("x" * (1 << 20))])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.tokens import Tally, estimate
+from gateway.core.tokens import COUNTED_AT_ONCE, Tally, estimate
 
 
 def test_chinese_counts_one_per_character() -> None:
@@ -34,3 +34,18 @@ def test_a_tally_with_a_tokenizer_counts_the_whole_text(parts: list[str]) -> Non
     for part in parts:
         tally.add(part)
     assert tally.total() == len("".join(parts))
+
+
+def test_a_long_text_is_counted_in_parts() -> None:
+    longest = 0
+
+    def count(text: str) -> int:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return len(text)
+
+    tally = Tally(count)
+    for _ in range(300):
+        tally.add("x" * 1000)
+    assert tally.total() == 300_000
+    assert longest <= 2 * COUNTED_AT_ONCE

@@ -53,6 +53,12 @@ def refused(data: bytes) -> BadRequest:
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
         ({"tools": {}}, "tools"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": "x"}]}]},
+            "messages[0].tool_calls[0].function",
+        ),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": [5]}]}]}, "messages[0].tool_calls[0].id"),
+        ({"messages": [{"role": "assistant", "tool_calls": [5]}]}, "messages[0].tool_calls[0]"),
         ({"response_format": "json"}, "response_format"),
     ],
 )
@@ -76,7 +82,9 @@ def test_what_is_no_object_is_a_400(data: bytes) -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "NaN", "Infinity", "-1e999"])
 def test_numbers_beyond_json_are_refused(number: str) -> None:
-    refused(b'{"messages": [{"role": "user", "content": "hi"}], "temperature": ' + number.encode() + b"}")
+    for field in (b"temperature", b"unknown"):
+        start = b'{"messages": [{"role": "user", "content": "hi"}], "%s": ' % field
+        assert refused(start + number.encode() + b"}").status == 400
 
 
 def test_a_missing_field_says_required() -> None:
@@ -151,3 +159,7 @@ def test_any_json_is_a_request_or_a_400(value: Any, fields: dict[str, Any]) -> N
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_request_or_a_400(data: bytes) -> None:
     refused(data)
+
+
+def test_a_text_may_speak_of_nan() -> None:
+    assert parse_chat(body(messages=[{"role": "user", "content": "NaN, Infinity and 1e999"}]))

@@ -1,31 +1,65 @@
 """A gateway and a model container on loopback, in the test's own event loop, both real servers.
 
 The container is a raw socket server that a test scripts: it decides every byte, when to send it, and sees
-when its connection is closed. Nothing waits for time to pass: tests await events, bounded by ``soon``.
+when its connection is closed. Where sockets do not matter, ``Desk`` is the chat endpoint over ``Scripted``
+upstreams in this process. Nothing waits for time to pass: tests await events, bounded by ``soon``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import uvicorn
 
+from gateway.admission import Admitted, Bounds
 from gateway.app import build_app
-from gateway.settings import settings_from
+from gateway.auth import Keys
+from gateway.core.call import Call, Traits
+from gateway.core.errors import GatewayError
+from gateway.core.events import Batch, Finish, Text, Usage
+from gateway.core.spec import ModelSpec
+from gateway.exchange import Message
+from gateway.metrics import Metrics
+from gateway.record import Record
+from gateway.routing import Deployment, Routes
+from gateway.serve import ChatCompletions, Service, World
+from gateway.settings import Auth, Server, settings_from
+from gateway.templates import load
 
 T = TypeVar("T")
 BOUND = 10.0  # seconds after which a test that waits has failed; nothing is measured with it
 
 
-async def soon(awaitable: Awaitable[T]) -> T:
+async def soon(awaitable: Awaitable[T], bound: float = BOUND) -> T:
     """The result, or a failure instead of a test that hangs."""
-    async with asyncio.timeout(BOUND):
+    async with asyncio.timeout(bound):
         return await awaitable
+
+
+@contextmanager
+def faster(times: float) -> Iterator[float]:
+    """Lets the event loop's clock run this many times faster; gives the bound for ``soon`` meanwhile."""
+    loop = asyncio.get_running_loop()
+    real, began = loop.time, loop.time()
+    awake = True
+
+    def turn() -> None:  # a loop with nothing to do would wait by the real clock
+        if awake:
+            loop.call_soon(turn)
+
+    loop.time = lambda: began + (real() - began) * times  # type: ignore[method-assign]
+    turn()
+    try:
+        yield BOUND * times
+    finally:
+        awake = False
+        gained = loop.time() - real()  # a clock that went back would hold up every timer that is set
+        loop.time = lambda: real() + gained  # type: ignore[method-assign]
 
 
 class _Server(uvicorn.Server):
@@ -42,8 +76,17 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[int]:
-    """Serve an ASGI application; gives its port."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none", http="httptools")
+    """Serve an ASGI application; gives its port. At the end its requests are cancelled and it shuts down."""
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_level="critical",
+        ws="none",
+        http="httptools",
+        lifespan="on",
+        timeout_graceful_shutdown=0,
+    )
     server = _Server(config)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(server.serve())
@@ -52,7 +95,6 @@ async def listening(app: Any) -> AsyncIterator[int]:
             yield server.servers[0].sockets[0].getsockname()[1]
         finally:
             server.should_exit = True
-            server.force_exit = True
             await running
 
 
@@ -197,3 +239,145 @@ async def house(
         config = {**settings(behind.port, **model), **(top or {})}
         async with listening(build_app(settings_from(config, {}), loopback=loopback)) as port:
             yield House(port, behind)
+
+
+# --- in this process ---
+
+Step: TypeAlias = Batch | GatewayError | Callable[[], Awaitable[object]]
+"""What an upstream does next: give a batch, fail, or wait for something."""
+
+PROMPT = Traits("prompt")
+AMPLE = Bounds(8, 8, 60.0)
+HELLO: Sequence[Step] = [[Text("hello"), Finish("stop", Usage(1, 1))]]
+
+
+class Scripted:
+    """An upstream in this process. Each call takes the next turn, at the end the last one again."""
+
+    def __init__(self, name: str, *turns: Sequence[Step], traits: Traits = PROMPT) -> None:
+        self.name = name
+        self.traits = traits
+        self.calls: list[Call] = []
+        self.asked = asyncio.Event()  # there was a call
+        self._turns = turns or (HELLO,)
+
+    async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        turn = self._turns[min(len(self.calls), len(self._turns) - 1)]
+        self.calls.append(call)
+        self.asked.set()
+        for step in turn:
+            if isinstance(step, GatewayError):
+                raise step
+            if callable(step):
+                await step()
+            else:
+                yield step
+
+    def body(self, call: Call) -> bytes:
+        return b"{}"
+
+    async def reachable(self) -> None:
+        """It is here."""
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def deployed(
+    *upstreams: Scripted,
+    name: str = "m",
+    bounds: Bounds = AMPLE,
+    spec: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Deployment:
+    """A model over these upstreams; ``spec`` are fields of its ``ModelSpec``."""
+    known = ModelSpec(name, load("plain"), **(spec or {}))
+    return Deployment(known, [Admitted(upstream, bounds) for upstream in upstreams], **fields)
+
+
+class Line:
+    """One request straight into an ASGI application, and what it has been sent."""
+
+    def __init__(self, path: str = "/v1/chat/completions", body: bytes = b"", *, cut: bool = False) -> None:
+        """``cut``: the client hangs up inside its body."""
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "query_string": b"",
+            "headers": headers,
+            "http_version": "1.1",
+        }
+        self.said: list[Message] = []
+        self.left = asyncio.Event()  # the client hangs up
+        self._news = asyncio.Event()
+        self._parts = [{"type": "http.request", "body": body, "more_body": cut}]
+        if cut:
+            self.left.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.said[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.said)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of an answer that is nothing else."""
+        return dict(json.loads(self.body)["error"])
+
+    async def until(self, part: bytes) -> None:
+        """Wait until this was sent."""
+        while part not in self.body:
+            self._news.clear()
+            await self._news.wait()
+
+    async def receive(self) -> Message:
+        if self._parts:
+            return self._parts.pop()
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.said.append(message)
+        self._news.set()
+
+
+class Desk:
+    """The chat endpoint over these models; ``now`` is its clock, ``records`` are what it observed."""
+
+    def __init__(self, *models: Deployment, default: str | None = None, **limits: Any) -> None:
+        self.now = 0.0
+        self.records: list[Record] = []
+        self.metrics = Metrics()
+        self._chat = ChatCompletions(
+            Service(
+                limits=Server(**limits),
+                keys=Keys(Auth(mode="none")),
+                routes=Routes(models, default),
+                world=World(time=lambda: 0.0, monotonic=lambda: self.now, new_id=lambda: "0" * 24),
+                began=self.metrics.began,
+                observe=(self.metrics.observe, self.records.append),
+            )
+        )
+
+    def line(self, **fields: Any) -> Line:
+        """A request that ``take`` has not seen yet."""
+        ask = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+        return Line(body=json.dumps(ask).encode())
+
+    async def take(self, line: Line) -> None:
+        await self._chat(line.scope, line.receive, line.send)
+
+    async def ask(self, **fields: Any) -> Line:
+        """Ask and be answered."""
+        line = self.line(**fields)
+        await soon(self.take(line))
+        return line
+
+    def counted(self, line: str) -> bool:
+        """True if the metrics have this line."""
+        return line in self.metrics.exposition().decode().splitlines()

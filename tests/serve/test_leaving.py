@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.serve.house import House, Visit, house, soon
-from tests.serve.test_chat import ASK
+from tests.serve.test_chat import ASK, greet, post
 
 
 async def leave(at: House, after: Callable[[asyncio.StreamReader], Awaitable[Any]], **fields: Any) -> None:
@@ -66,18 +66,26 @@ async def test_leaving_in_mid_answer_closes_the_container(fields: dict[str, Any]
 
 
 async def test_leaving_the_queue_gives_the_place_to_the_next() -> None:
-    silence = Silence()
-    async with house(silence, upstream={"max_concurrency": 1}) as at:
-        first = asyncio.create_task(leave(at, lambda _: asyncio.Event().wait()))  # noqa: TID251
+    silence, go = Silence(), asyncio.Event()
+
+    async def silent_once(visit: Visit) -> None:
+        await (greet(visit) if silence.asked.is_set() else silence(visit))
+
+    bounds = {"max_concurrency": 1, "max_queue": 1}
+    async with house(silent_once, upstream=bounds) as at, asyncio.TaskGroup() as group:
+        group.create_task(leave(at, lambda _: go.wait()))
         await soon(silence.asked.wait())
-        await leave(at, _written)
-        await leave(at, _written)
-        first.cancel()
-        await soon(silence.left.wait())
-
-
-async def _written(reader: asyncio.StreamReader) -> None:
-    await asyncio.sleep(0)
+        # Of two more one has to be refused, and then the other one is known to have the place in the queue.
+        two = [group.create_task(leave(at, lambda reader: reader.readexactly(1))) for _ in range(2)]
+        refused, waiting = await soon(asyncio.wait(two, return_when=asyncio.FIRST_COMPLETED))
+        assert (len(refused), len(waiting)) == (1, 1)
+        waiting.pop().cancel()
+        await soon(_metric(at, 'modal_gateway_client_disconnects_total{model="m"} 1.0'))
+        again = [group.create_task(post(at)) for _ in range(2)]
+        await soon(asyncio.wait(again, return_when=asyncio.FIRST_COMPLETED))
+        go.set()
+        assert sorted([(await soon(each)).status_code for each in again]) == [200, 429]
+        assert len(at.container.visits) == 2
 
 
 async def test_metrics_count_those_who_left() -> None:

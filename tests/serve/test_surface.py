@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.auth import Caller
 from tests.serve.house import House, house, soon
 from tests.serve.test_chat import ASK, greet, post
 
@@ -219,6 +220,8 @@ HOST = b"Host: 127.0.0.1\r\n"
         CHAT + b"Host: 127.0.0.1/x\r\nContent-Length: 2\r\n",
         CHAT + HOST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
         CHAT + HOST + b"Content-Length: 2\r\nContent-Length: 2\r\n",
+        CHAT + HOST + b"Transfer-Encoding: gzip, chunked\r\n",
+        CHAT + HOST + b"Content-Length: 2\r\nX-Api-Key: a\r\nX-Api-Key: b\r\n",
         CHAT + HOST + b"Content-Length: 2\r\nAuthorization: a\r\nAuthorization: b\r\n",
         CHAT + HOST + b"Content-Length: 2\r\n" + b"".join(b"x-%d: y\r\n" % i for i in range(120)),
         CHAT + HOST + b"Content-Length: 2\r\nx: " + b"y" * 40_000 + b"\r\n",
@@ -288,3 +291,16 @@ async def test_the_api_describes_itself() -> None:
         chat = document["paths"]["/v1/chat/completions"]["post"]
         reference = chat["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
         assert "messages" in document["components"]["schemas"][reference]["properties"]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json", "/v1/models"])
+async def test_without_keys_no_page_answers_under_a_foreign_name(path: str) -> None:
+    async with house(greet) as at:
+        assert (await call(at, "GET", path, headers={"host": "evil.example"})).status_code == 403
+
+
+def test_a_pattern_has_one_special_character() -> None:
+    assert Caller("k", ("org/x[awq]", "m*")).may_call("org/x[awq]")
+    assert Caller("k", ("org/x[awq]", "m*")).may_call("m-2")
+    assert not Caller("k", ("org/x[awq]", "m?")).may_call("org/xa")
+    assert not Caller("k", ("m?",)).may_call("m2")
