@@ -1,0 +1,108 @@
+"""Requests to the endpoint under examination, over httpx.
+
+Rule: bounded. So many requests, so many bytes of each answer, so many seconds in all; redirects are followed
+as Modal's edge means them (303, with GET) and only to the same host, because the headers may hold secrets.
+Knows nothing about what an answer means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+MAX_REQUESTS = 80
+MAX_BODY = 4 << 20  # bytes of one answer
+MAX_REDIRECTS = 20  # Modal answers with one after every 150 seconds
+LATE = "no answer in time (--timeout allows more)"
+GLANCE = 0.25  # seconds a whole answer is awaited before its connection is closed
+
+
+class NoAnswer(Exception):
+    """The endpoint could not be asked, or its answer did not come whole; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came. ``kind``: its content type in lower case, without parameters."""
+
+    status: int
+    kind: str
+    body: bytes
+
+
+class Client:
+    """Posts JSON to one address. Every method raises ``NoAnswer``."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str, timeout: float) -> None:
+        """``timeout``: seconds for one answer from beginning to end."""
+        self._http = http
+        self._url = httpx.URL(url)
+        self._timeout = timeout
+        self.requests = 0  # sent so far
+
+    async def post(self, body: Mapping[str, Any]) -> Reply:
+        """The complete answer to ``body``."""
+        try:
+            async with asyncio.timeout(self._timeout), self._open(body) as answer:
+                content = await _content(answer)
+        except TimeoutError:
+            raise NoAnswer(LATE) from None
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Reply(answer.status_code, kind, content)
+
+    async def leave(self, body: Mapping[str, Any], *, streamed: bool) -> None:
+        """Ask, and close the connection: after a stream's first bytes, or without awaiting a whole answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout if streamed else GLANCE), self._open(body) as answer:
+                async for _ in answer.aiter_bytes():
+                    break
+
+    @asynccontextmanager
+    async def _open(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        self.requests += 1
+        if self.requests > MAX_REQUESTS:
+            raise NoAnswer(f"{MAX_REQUESTS} requests were sent; no more are")
+        request = self._http.build_request("POST", self._url, json=body)
+        try:
+            for _ in range(MAX_REDIRECTS):
+                answer = await self._http.send(request, stream=True)
+                try:
+                    if answer.status_code != 303:
+                        yield answer
+                        return
+                    request = self._http.build_request("GET", self._same_host(answer))
+                finally:
+                    await answer.aclose()
+        except httpx.HTTPError as exc:
+            raise NoAnswer(_why(exc)) from None
+        raise NoAnswer(f"it answered with more than {MAX_REDIRECTS} redirects")
+
+    def _same_host(self, answer: httpx.Response) -> httpx.URL:
+        target = answer.url.join(answer.headers.get("location", ""))
+        if (target.scheme, target.host, target.port) != (self._url.scheme, self._url.host, self._url.port):
+            raise NoAnswer(f"it redirects to another host, {target.host}")
+        return target
+
+
+async def _content(answer: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            raise NoAnswer(f"its answer is larger than {MAX_BODY >> 20} MiB")
+    return b"".join(parts)
+
+
+def _why(exc: httpx.HTTPError) -> str:
+    if isinstance(exc, httpx.TimeoutException):
+        return LATE
+    if isinstance(exc, httpx.ConnectError):
+        return f"cannot connect: {exc}"
+    return f"the answer was cut: {type(exc).__name__}"

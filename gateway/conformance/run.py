@@ -1,0 +1,82 @@
+"""All checks in order, against one endpoint.
+
+Rule: the first check decides whether there is anything to check. A check that gets no answer is wrong, and
+the next one is made all the same; time is bounded for one request and for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import httpx
+
+from gateway.conformance import checks, meeting
+from gateway.conformance.client import Client, NoAnswer
+from gateway.conformance.fit import Credentials, configuration
+from gateway.conformance.reading import NoText
+from gateway.conformance.subject import Subject
+from gateway.conformance.verdict import Result, Verdict, inconclusive, wrong
+
+Check: TypeAlias = Callable[[Subject], Awaitable[Verdict]]
+
+CHECKS: Mapping[str, Check] = {
+    "whole": meeting.whole,
+    "streamed": meeting.streamed,
+    "end of a stream": checks.end,
+    "fields": meeting.fields,
+    "echo": checks.echo,
+    "stops": checks.stops,
+    "max_tokens": checks.length,
+    "usage": checks.usage,
+    "unicode": checks.unicode,
+    "BOS": checks.bos,
+    "errors": checks.errors,
+    "unknown fields": checks.unknown,
+    "parallel": checks.parallel,
+    "cancel": checks.cancel,
+}
+ALL = 4  # times the time of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``config`` is what the gateway needs; None where the endpoint gives no text."""
+
+    verdicts: Mapping[str, Verdict]
+    config: Mapping[str, Any] | None
+    requests: int
+
+    @property
+    def good(self) -> bool:
+        return not any(verdict.result is Result.WRONG for verdict in self.verdicts.values())
+
+
+async def examine(url: str, credentials: Credentials, patience: float) -> Report:
+    """Make every check; ``patience``: seconds for one request, a cold start included.
+
+    Raises ``NoAnswer`` where the endpoint gives no answer at all, not even a refusal.
+    """
+    async with httpx.AsyncClient(headers=credentials.sent(), timeout=patience, trust_env=False) as http:
+        subject = Subject(Client(http, url, patience), f"zq{secrets.token_hex(4)}")
+        ends = asyncio.get_running_loop().time() + ALL * patience
+        first, *others = CHECKS.items()
+        verdicts = {first[0]: await first[1](subject)}
+        if subject.sample is None:
+            return Report(verdicts, None, subject.client.requests)
+        for name, check in others:
+            verdicts[name] = await _made(check, subject, ends)
+        return Report(verdicts, configuration(url, credentials, subject.fit), subject.client.requests)
+
+
+async def _made(check: Check, subject: Subject, ends: float) -> Verdict:
+    try:
+        async with asyncio.timeout_at(ends):
+            return await check(subject)
+    except TimeoutError:
+        return inconclusive("no time was left")
+    except (NoAnswer, NoText) as exc:
+        return wrong(str(exc))
