@@ -1,9 +1,9 @@
-"""Serve an engine on this machine: ``python -m modal_backend [--engine demo] [--host 127.0.0.1] [--port 0]``.
+"""Serve an engine on this machine: ``python -m modal_backend [--engine demo] [--model PATH] [--port 0]``.
 
 Rule: exactly one line goes to standard output, when requests are accepted: ``{"event": "ready", "url": ...,
 "port": ..., "engine": ..., "pid": ...}``. Logs go to standard error. With ``--with-parent`` it exits when its
 standard input ends, which a pipe does when the process that holds the other end is gone, however that came
-about. Needs uvicorn; knows nothing about Modal.
+about; when its engine is dead it exits with status 70. Needs uvicorn; knows nothing about Modal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import uvicorn
 
@@ -25,6 +26,7 @@ from modal_backend.engine import Engine
 from modal_backend.engines import ENGINES, make_engine
 
 KEEP_ALIVE = 75  # seconds an idle connection stays open, so that a gateway finds its pooled ones alive
+DEAD = 70  # exit status, for whoever starts another
 DRAIN = 3  # seconds that running requests are given at the end
 
 
@@ -54,6 +56,12 @@ class _Server(uvicorn.Server):
         ready = {"event": "ready", "url": f"http://{host}:{port}", "port": port}
         print(json.dumps({**ready, "engine": self._engine.about.name, "pid": os.getpid()}), flush=True)
 
+    async def on_tick(self, counter: int) -> bool:
+        if fault := self._engine.fault():
+            logging.getLogger("modal_backend").critical("the engine is dead, so this process ends: %s", fault)
+            self.should_exit = True  # answers that run are given the time to say so
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # A request that is cut off from here on is no error; uvicorn would log a traceback for each.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -63,8 +71,13 @@ class _Server(uvicorn.Server):
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
-    arguments = {} if options.delay is None else {"delay": options.delay}
-    server = _Server(make_engine(options.engine, arguments), options.host, options.port)
+    given = {"delay": options.delay, "model": options.model}
+    arguments = {**options.arguments, **{name: value for name, value in given.items() if value is not None}}
+    try:
+        engine = make_engine(options.engine, arguments)
+    except (ImportError, OSError, ValueError) as exc:
+        sys.exit(f"the engine {options.engine} cannot start: {exc}")
+    server = _Server(engine, options.host, options.port)
     if options.with_parent:
         threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     try:
@@ -72,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as exc:
         sys.exit(f"cannot listen on {options.host} port {options.port}: {exc.strerror}")
     asyncio.run(server.serve(sockets=[listening]))
+    if engine.fault():
+        sys.exit(DEAD)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,11 +106,23 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m modal_backend", description="Serve an engine locally.")
     add = parser.add_argument
     add("--engine", choices=sorted(ENGINES), default="demo", help="default: demo, which runs no model")
+    add("--model", help="folder or hub name, for engines that load a model")
+    add("--arguments", type=_object, default={}, help='more engine arguments: \'{"dtype": "bfloat16"}\'')
     add("--host", default="127.0.0.1", help="default: 127.0.0.1")
     add("--port", type=int, default=0, help="0, the default, takes a free one and says which")
     add("--delay", type=_seconds, help="seconds between two pieces of the demo engine")
     add("--with-parent", action="store_true", help="exit when standard input ends")
     return parser.parse_args(argv)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
 
 
 def _seconds(text: str) -> float:

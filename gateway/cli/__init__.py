@@ -5,7 +5,8 @@
     address.py   where a command listens
     serving.py   serve, and the workers it starts
     demo.py      the demo and its model container
-    check.py  render.py  keys.py  schema.py    one command each
+    check.py  render.py  keys.py  schema.py  conformance.py    one command each
+    deployments.py  deploy, add, backend
     show.py      what it looks like
 
 Rule: a command ends in what was asked for, or in one line ``error: ...`` and exit code 2. What it needs is

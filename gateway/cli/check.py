@@ -35,10 +35,35 @@ def check(source: Source, *, json: bool) -> int:
     settings = source.settings()
     lines = asyncio.run(_look(settings, source))
     problems = list(dict.fromkeys(line.wrong for line in lines if line.wrong))
+    wrong, notes = _deployments(settings, source)
+    problems += wrong
     if settings.auth.mode == "keys" and not callers(settings.auth):
         problems.insert(0, f"auth.keys has no key. Create one: {key_line(settings.auth)}")
-    (_print_json if json else _print)(settings, lines, problems)
+    if json:
+        _print_json(settings, lines, problems)
+    else:
+        _print(settings, lines, problems, notes)
     return bool(problems)
+
+
+def _deployments(settings: Settings, source: Source) -> tuple[list[str], list[str]]:
+    """What is wrong with the deployment files that models take their facts from, and what is only risky.
+
+    The package that deploys them checks them, GPU strings included; it needs no account for it.
+    """
+    from gateway.cli.deployments import ask
+    from gateway.facts import find
+
+    wrong, notes = [], []
+    for name, model in settings.models.items():
+        if model.from_ is None:
+            continue
+        try:
+            described = ask(str(find(model.from_, source.folder)))
+            notes += [f"models.{name}.from: {line}" for line in described["warnings"]]
+        except show.CommandError as exc:
+            wrong.append(f"models.{name}.from: {exc}")
+    return wrong, notes
 
 
 def _print_json(settings: Settings, lines: list[Line], problems: list[str]) -> None:
@@ -53,11 +78,13 @@ def _print_json(settings: Settings, lines: list[Line], problems: list[str]) -> N
     )
 
 
-def _print(settings: Settings, lines: list[Line], problems: list[str]) -> None:
+def _print(settings: Settings, lines: list[Line], problems: list[str], notes: list[str]) -> None:
     print(f"keys: {', '.join(callers(settings.auth)) or 'none'}")
     show.table(("MODEL", "TEMPLATE", "UPSTREAM", "CONNECTS"), [_row(line) for line in lines])
     for key in settings.without_effect():
         print(f"note: {key} is accepted, but has no effect in this version")
+    for note in notes:
+        print(f"note: {note}")
     for problem in problems:
         print(f"wrong: {problem}")
     if not problems:

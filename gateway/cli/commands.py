@@ -163,6 +163,95 @@ def render(
     render(from_file(config), request, model, json=json)
 
 
+@app.command()
+def conformance(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address that takes prompts.")],
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="Request header; may be given several times."),
+    ] = None,
+    modal_key: Annotated[
+        str | None, typer.Option(envvar="MODAL_KEY", help="Modal proxy token; better as MODAL_KEY.")
+    ] = None,
+    modal_secret: Annotated[
+        str | None, typer.Option(envvar="MODAL_SECRET", help="Its secret; better as MODAL_SECRET.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds one request may take, a cold start included.")
+    ] = 300,
+    json: AsJson = False,
+) -> int:
+    """Try what an endpoint of prompts can do, and print the configuration that fits it.
+
+    Sends some forty requests. Exit code 1 if something is wrong; what is only not supported is fine.
+    """
+    from gateway.cli.conformance import conformance, credentials
+
+    return conformance(url, credentials(modal_key, modal_secret, header or ()), timeout, json=json)
+
+
+@app.command()
+def deploy(
+    deployment: Annotated[
+        str | None, typer.Argument(metavar="NAME_OR_FILE", help="A preset, or a deployment file of your own.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the presets instead.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
+) -> int:
+    """Deploy a model container to Modal, from a preset or a file of your own.
+
+    Wraps `modal deploy`; needs `pip install 'modal-gateway[modal]'` and a Modal token.
+    """
+    from gateway.cli import deployments
+
+    if list_:
+        deployments.listed(as_json=json)
+        return 0
+    if deployment is None:
+        raise show.CommandError(f"name a preset or a file; {show.program()} deploy --list shows the presets")
+    return deployments.deploy(deployment)
+
+
+@app.command()
+def add(
+    deployment: Annotated[
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A preset, or a deployment file of your own.")
+    ],
+    url: Annotated[str | None, typer.Option(help="The address that deploying printed.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put it into the configuration file.")] = False,
+    config: Config = None,
+) -> None:
+    """Print the configuration entry for a deployed model; write it only with --write."""
+    from gateway.cli import deployments, sources
+
+    deployments.add(deployment, url, deployments.Target(config or sources.DEFAULT, write))
+
+
+@app.command()
+def backend(
+    deployment: Annotated[
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A preset, or a deployment file of your own.")
+    ],
+    local: Annotated[bool, typer.Option("--local", help="On this machine; required.")] = False,
+    engine: Annotated[str | None, typer.Option(help="Instead of the deployment's engine.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="PATH", help="Weights that lie here.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8001,
+) -> int:
+    """Run a deployment's container code on this machine, without Modal.
+
+    It asks for no key: keep it on an address that only the gateway reaches.
+    """
+    from gateway.cli import deployments
+
+    if not local:
+        raise show.CommandError("backend runs on this machine alone, so say --local; deploy puts it on Modal")
+    options = ["--host", host, "--port", str(port)]
+    options += ["--engine", engine] if engine else []
+    options += ["--model", model] if model else []
+    return deployments.backend(deployment, options)
+
+
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Option(help="Shown in logs and metrics in place of the key.")],

@@ -17,7 +17,23 @@ def _demo(arguments: Mapping[str, Any]) -> Engine:
     return Demo(**arguments)
 
 
-ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Engine]] = {"demo": _demo}
+def _embed(arguments: Mapping[str, Any]) -> Engine:
+    from modal_backend.engines.embed import make
+
+    return make(arguments)
+
+
+def _transformers(arguments: Mapping[str, Any]) -> Engine:
+    from modal_backend.engines.transformers_engine import make
+
+    return make(arguments)
+
+
+ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Engine]] = {
+    "demo": _demo,
+    "embed": _embed,
+    "transformers": _transformers,
+}
 
 
 def make_engine(name: str, arguments: Mapping[str, Any]) -> Engine:

@@ -72,7 +72,7 @@ def test_a_key_it_calls_without_effect_is_reported_as_such(key: str) -> None:
     model: dict[str, Any] = {"upstream": {"url": "http://localhost"}}
     data: dict[str, Any] = {"models": {"m": model}}
     values: dict[str, Any] = {
-        "tools": "hermes", "reasoning": {}, "guided": True, "price": {}, "from": "facts.yaml",
+        "tools": "hermes", "reasoning": {}, "guided": True, "price": {},
         "store": {"url": "sqlite:///x.db"}, "redis": {"url": "redis://localhost"}, "admin": {"key": "secret"},
     }  # fmt: skip
     (data if key in ("store", "redis", "admin") else model)[key] = values[key]

@@ -6,6 +6,7 @@ Rule: a new example needs a row in examples/README.md and a test here; what a ma
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -144,6 +145,20 @@ def test_the_dummy_endpoint_behind_the_gateway(tmp_path: Path) -> None:
             chunks = client.chat.completions.create(model="gpt-3.5-turbo", messages=messages, stream=True)
             streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert whole.choices[0].message.content == streamed == "hello world"
+
+
+def test_the_streaming_shim_speaks_the_contract(tmp_path: Path) -> None:
+    port = free_port()
+    program, script = command("streaming_shim.py")
+    shim = [program, str(ROOT / script)]
+    with serving(shim, port, folder=tmp_path, ready="/openapi.json", environ={"PORT": str(port)}) as url:
+        done = subprocess.run(
+            gateway("conformance", url, "--json"), cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = {each["check"]: each["result"] for each in json.loads(done.stdout)["checks"]}
+    lacking = ("fields", "stops", "BOS", "unknown fields")  # what thirty lines leave out
+    assert [name for name, result in results.items() if result != "ok" and name not in lacking] == []
 
 
 def test_the_dummy_endpoint_needs_nothing_but_a_token_to_be_deployed(tmp_path: Path) -> None:

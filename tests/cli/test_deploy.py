@@ -1,0 +1,198 @@
+"""``deploy``, ``add`` and ``backend`` as a person runs them: no account, no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from gateway.settings import load
+from tests.cli.process import BOUND, COMMAND, environment, run
+from tests.conftest import ROOT
+
+NEEDS_MODAL = pytest.mark.skipif(
+    importlib.util.find_spec("modal") is None, reason="the Modal SDK is not installed"
+)
+SET = {"MODAL_KEY": "wk-1", "MODAL_SECRET": "ws-1"}
+
+
+def test_the_list_shows_what_was_verified(tmp_path: Path) -> None:
+    shown = run("deploy", "--list", cwd=tmp_path).stdout.splitlines()
+    assert shown[0].split() == ["NAME", "MODEL", "ENGINE", "GPU", "SERVE", "VERIFIED"]
+    assert any(line.startswith("qwen3-8b ") and line.endswith(" built-offline") for line in shown)
+    data = json.loads(run("deploy", "--list", "--json", cwd=tmp_path).stdout)
+    assert [each["name"] for each in data] == [line.split()[0] for line in shown[1:]]
+
+
+@NEEDS_MODAL
+def test_deploying_without_a_token_says_how_to_get_one(tmp_path: Path) -> None:
+    done = run("deploy", "qwen3-8b", cwd=tmp_path, env={"HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == [
+        "qwen3-8b: Qwen/Qwen3-8B at main",
+        "  engine      vllm, as a Modal Server, with a proxy token",
+        "  gpu         L40S or A100-40GB",
+        "  containers  0 to any number, idle ones go after 600 s",
+        "  verified    built-offline",
+    ]
+    assert "warning: revision main is not pinned" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: no Modal token here: make an account at modal.com")
+
+
+@NEEDS_MODAL
+def test_a_file_of_one_s_own_is_deployed_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{model: me/mine, engine: transformers, gpu: L4}")
+    done = run("deploy", "mine.yaml", cwd=tmp_path, env={"HOME": str(tmp_path)})
+    assert done.stdout.startswith("mine: me/mine at main\n")
+    assert "no Modal token here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["deploy"], "name a preset or a file; "),
+        (["deploy", "qwen3-8"], "there is no preset qwen3-8; did you mean qwen3-8b?"),
+        (["deploy", "wrong.yaml"], "wrong.yaml: gpu: there is no 'H10'; did you mean H100?"),
+        (["add", "nowhere.yaml"], "there is no file nowhere.yaml"),
+        (["backend", "demo"], "backend runs on this machine alone, so say --local"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "wrong.yaml").write_text("{model: a, engine: transformers, gpu: H10}")
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_messages_on_the_troubleshooting_page_are_those_of_the_code() -> None:
+    code = "".join(
+        file.read_text() for room in ("gateway", "modal_backend") for file in (ROOT / room).rglob("*.py")
+    )
+    code = re.sub(r'"\n\s+f?"', "", code).replace("`gpu`", "gpu")
+    code = re.sub(r"\{[^}\n]*\}", "...", code)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) > 10
+    for message in messages:
+        parts = re.split(r"\.\.\.|\b[A-Z]+\b|'[^']*'|; did|\bmain\b", message.removeprefix("error: "))
+        longest = max(parts, key=len).strip(" :")
+        assert longest in code, message
+
+
+# --- add ---
+
+
+def test_add_prints_an_entry_and_writes_nothing(tmp_path: Path) -> None:
+    done = run(
+        "add", "qwen3-8b", "--url", "https://ecorp--qwen3-8b-served.us-east.modal.direct", cwd=tmp_path
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert yaml.safe_load(done.stdout) == {
+        "qwen3-8b": {
+            "from": "qwen3-8b",
+            "upstream": {
+                "url": "https://ecorp--qwen3-8b-served.us-east.modal.direct/v1",
+                "modal_key": "${MODAL_KEY}",
+                "modal_secret": "${MODAL_SECRET}",
+                "first_event_timeout": 1800,
+            },
+        }
+    }
+
+
+OLD = """\
+# mine
+auth: {mode: none}
+models: # all of them
+  a: # first
+    upstream: {kind: demo}
+default_model: a
+"""
+
+
+def test_add_writes_its_lines_and_leaves_the_others(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(OLD)
+    done = run("add", "chatglm2-6b", "--write", "--config", "gateway.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert config.read_text() == OLD.replace("of them\n", f"of them\n{done.stdout}")
+    settings = load(config, SET)
+    assert settings.models["chatglm2-6b"].template == "chatglm2"
+    assert list(tmp_path.iterdir()) == [config]
+    again = run("add", "chatglm2-6b", "--write", "--config", "gateway.yaml", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "already has models.chatglm2-6b" in again.stderr
+
+
+def test_add_makes_the_file_if_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{model: me/mine, engine: transformers, template: plain}")
+    assert run("add", "mine.yaml", "--write", "--config", "new.yaml", cwd=tmp_path).returncode == 0
+    assert load(tmp_path / "new.yaml", SET).models["mine"].template == "plain"
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [
+        ("models: {a: {upstream: {kind: demo}}}\n", "has no line `models:`"),
+        ("models:\n    a: {upstream: {kind: demo}}\n", "indents models by 4"),
+        ("models:\n  a: {upstrem: {}}\n", "unknown key; did you mean upstream"),
+        ("[]\n", "is no configuration"),
+    ],
+)
+def test_add_writes_nothing_that_would_not_load(tmp_path: Path, old: str, said: str) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(old)
+    done = run("add", "qwen3-8b", "--write", "--config", "gateway.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert config.read_text() == old
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_check_looks_into_the_file_that_facts_come_from(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{model: me/mine, engine: transformers, template: plain, gpu: A10G}")
+    models = {"m": {"from": "mine.yaml", "upstream": {"kind": "demo"}}}
+    (tmp_path / "c.yaml").write_text(json.dumps({"auth": {"mode": "none"}, "models": models}))
+    done = run("check", "--config", "c.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "wrong: models.m.from: mine.yaml: gpu: there is no 'A10G'; did you mean A10?" in done.stdout
+    (tmp_path / "mine.yaml").write_text("{model: me/mine, engine: transformers, template: plain, gpu: A10}")
+    done = run("check", "--config", "c.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "note: models.m.from: revision main is not pinned" in done.stdout
+
+
+# --- backend ---
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
+def test_the_container_code_runs_here(tmp_path: Path) -> None:
+    command = [*COMMAND, "backend", "demo", "--local", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            answered = httpx.post(ready["url"], json={"prompt": "repeat: hello"}, trust_env=False)
+            assert answered.json()["prompt"] == "hello"
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=BOUND)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (0, "")
+
+
+def test_another_engine_takes_the_place_of_one_that_is_not_here(tmp_path: Path) -> None:
+    done = run("backend", "qwen3-8b", "--local", cwd=tmp_path, env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "the engine vllm is the program vllm, which is not installed here" in done.stderr
