@@ -64,6 +64,12 @@ async def test_long_silence_is_filled_with_chunks_again_and_again() -> None:
     assert line.body.count(b"[opening]") == 1
 
 
+async def test_a_chunk_that_is_due_waits_for_no_ping() -> None:
+    line = Line()
+    async with stream_to(line, Rhythm(0, NEVER, 0.001)):
+        await soon(line.until(b"[opening][pause][pause]"))
+
+
 async def test_nothing_is_filled_in_while_events_come() -> None:
     line = Line()
     async with stream_to(line, Rhythm(0, NEVER, NEVER)) as stream:
