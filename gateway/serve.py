@@ -175,7 +175,7 @@ class ChatCompletions:
         await exchange.answer(collector.answer(usage), {**_headers(job), "x-gateway-usage": usage.source})
 
     async def _answer(self, job: Job, request: ChatRequest, attempts: Attempts, deliver: Deliver) -> None:
-        """Deliver the events of all choices; until one was visible, a failure may be tried elsewhere."""
+        """Deliver the events of all choices; until the first that tells anything, a failure may be mended."""
         while True:
             assert job.candidate is not None and job.call is not None
             try:
