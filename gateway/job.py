@@ -50,6 +50,7 @@ class Job:
         """Forget what an earlier attempt said: none of it was sent."""
         count = self.candidate.deployment.count if self.candidate else None
         self.choices = [Choice(Tally(count)) for _ in range(n)]
+        self.prompt_tokens = None
 
     def note(self, index: int, batch: Batch, now: float) -> None:
         """Take down what the client is about to be sent."""

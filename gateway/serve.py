@@ -81,7 +81,7 @@ class ChatCompletions:
         except (TooLarge, RequestTimeout) as error:
             job.code = error.code
             await exchange.refuse(error, receive)
-        except (GatewayError, asyncio.CancelledError, Exception) as error:
+        except (Exception, asyncio.CancelledError) as error:
             await self._fail(exchange, job, _told(error))
             if not isinstance(error, GatewayError):
                 raise  # the server logs a bug's traceback, and ends a task that it cancelled

@@ -30,7 +30,7 @@ async def raw(at: House, **fields: Any) -> bytes:
 
 def error_event(got: bytes) -> dict[str, Any]:
     """The error of a stream that was cut, checked not to look like an end."""
-    assert b"data: [DONE]" not in got
+    assert b"[DONE]" not in got  # not even in a message: clients look for it
     assert not got.endswith(b"0\r\n\r\n")
     [line] = [line for line in got.split(b"\n") if line.startswith(b'data: {"error"')]
     error: dict[str, Any] = json.loads(line.removeprefix(b"data: "))["error"]

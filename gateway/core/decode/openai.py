@@ -74,7 +74,7 @@ class OpenAIDecoder:
 
     def end(self) -> list[Event]:
         if self._reason is None and not self.done:
-            why = "its stream ended without finish_reason or [DONE]" if self._seen else "its stream was empty"
+            why = "its stream ended without an end marker" if self._seen else "its stream was empty"
             raise fields.cut(why)
         return [Finish(self._reason or "stop", self._usage)]
 

@@ -98,7 +98,7 @@ class PromptDecoder:
 
     def end(self) -> list[Event]:
         if self._reason is None and not self.done and not (self._shape.ends_at_eof and self._seen):
-            why = "its stream ended without finish_reason or [DONE]" if self._seen else "its stream was empty"
+            why = "its stream ended without an end marker" if self._seen else "its stream was empty"
             raise fields.cut(f"{why} (if this backend marks no end: {self._place.at}.ends: eof)")
         rest = self._text[self._given :]
         finish = Finish(self._reason or "stop", self._usage, ignored=self._ignored)
