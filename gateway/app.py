@@ -25,7 +25,7 @@ from gateway.admission import Admitted, Bounds
 from gateway.auth import Keys
 from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
 from gateway.core.spec import ModelSpec
-from gateway.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
+from gateway.http.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
 from gateway.metrics import Metrics
 from gateway.pages import Pages
 from gateway.routing import Deployment, Routes

@@ -18,7 +18,7 @@ from gateway.auth import Caller, require_json
 from gateway.core.call import PromptCall
 from gateway.core.plan import Origin, plan
 from gateway.core.wire import ChatRequest, parse_chat
-from gateway.exchange import read_body, read_head
+from gateway.http.exchange import read_body, read_head
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.routing import Deployment
 from gateway.serve import Service

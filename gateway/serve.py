@@ -32,12 +32,12 @@ from gateway.core.errors import (
 from gateway.core.events import Batch
 from gateway.core.plan import Origin, plan
 from gateway.core.wire import ChatRequest, parse_chat
-from gateway.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
+from gateway.http.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
+from gateway.http.stream import EventStream, Filler, Rhythm
 from gateway.job import Job
 from gateway.record import Record
 from gateway.routing import Attempts, Routes
 from gateway.settings import Server
-from gateway.stream import EventStream, Filler, Rhythm
 
 LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
 

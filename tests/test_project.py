@@ -368,7 +368,7 @@ def test_the_gateway_and_the_backend_never_import_each_other() -> None:
     ("package", "allowed"),
     [
         ("prometheus_client", ("gateway.metrics",)),
-        ("httptools", ("gateway.upstreams", "gateway.connection")),
+        ("httptools", ("gateway.upstreams", "gateway.http.connection")),
         ("gateway.app", COMMAND_LINE),
         ("typer", COMMAND_LINE),
         ("rich", COMMAND_LINE),

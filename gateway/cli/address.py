@@ -7,7 +7,7 @@ import ipaddress
 import socket
 
 from gateway.cli.show import CommandError
-from gateway.server import listen
+from gateway.http.server import listen
 
 
 def bind(host: str, port: int, otherwise: str) -> socket.socket:

@@ -22,7 +22,7 @@ from typing import Any
 import gateway
 from gateway.cli.address import bind
 from gateway.cli.show import CommandError, bold, dim, program
-from gateway.server import Running, configure, stoppable
+from gateway.http.server import Running, configure, stoppable
 
 MODEL = "chatglm2-6b"
 GREETING = "你好"

@@ -20,7 +20,7 @@ from gateway.cli import show
 from gateway.cli.address import bind, is_loopback
 from gateway.cli.show import CommandError, bold, dim
 from gateway.cli.sources import Source, callers, key_line, refuse_open_door, without_auth
-from gateway.server import (
+from gateway.http.server import (
     App,
     Running,
     Tls,

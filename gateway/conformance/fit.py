@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from gateway.conformance.reading import Answer
-from gateway.upstreams.prompt import framing
+from gateway.upstreams.framing import framing
 
 NAME = "my-model"
 

@@ -19,7 +19,7 @@ from gateway.conformance.client import NoAnswer, Reply
 from gateway.core.decode.failure import reported
 from gateway.core.errors import GatewayError
 from gateway.core.sse import LineDecoder, SSEDecoder
-from gateway.upstreams.prompt import LINES, SSE, Framing
+from gateway.upstreams.framing import LINES, SSE, Framing
 
 MAX_DEPTH = 5  # levels of an answer that are searched for its text
 MAX_SHOWN = 100  # characters of a server's own words that are shown

@@ -8,10 +8,19 @@ connection at once, so that the model behind it stops generating.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.call import Call, Traits
 from gateway.core.events import Batch
+
+
+@dataclass(slots=True, frozen=True)
+class Observed:
+    """What the platform says of an app's containers: how many run, and how many calls wait for one."""
+
+    runners: int
+    backlog: int
 
 
 class Upstream(Protocol):
@@ -28,6 +37,17 @@ class Upstream(Protocol):
 
     async def reachable(self) -> None:
         """Connect and hang up, sending nothing (so that no GPU wakes). Raises ``GatewayError``."""
+        ...
+
+    async def wake(self) -> None:
+        """Have a container started without asking its model anything; returns once one answers.
+
+        Raises ``NoContainer`` while there is none, and what else is wrong as ``GatewayError``.
+        """
+        ...
+
+    async def observed(self) -> Observed | None:
+        """What the platform knows without waking anything; None where it cannot be asked."""
         ...
 
     async def aclose(self) -> None: ...

@@ -15,8 +15,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import gateway
 from gateway.core.decode.failure import RETRY_SOON, USELESS, Place
 from gateway.core.errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from gateway.core.modal import AUTH_HEADERS
 from gateway.upstreams.client import BadAnswer, Client, Disconnected, Origin, Response
-from gateway.upstreams.edge import AUTH_HEADERS
 from gateway.upstreams.endpoint import Endpoint
 
 STALE_WINDOW = 1.0  # seconds; more than any round trip

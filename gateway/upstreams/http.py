@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
+from gateway.core import modal
+from gateway.core.decode import edge
 from gateway.core.decode.failure import Place
 from gateway.core.errors import GatewayError, UpstreamError
 from gateway.core.events import Batch
-from gateway.upstreams import edge
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.connections import Connections
 from gateway.upstreams.endpoint import Endpoint
@@ -61,7 +62,7 @@ class Calls:
         """The response whose body is an answer."""
         try:
             response = await self.connections.post(body, request_id)
-            if response.status == edge.POLL_STATUS:
+            if response.status == modal.POLL_STATUS:
                 response = await self._result(response, request_id)
             if response.status != 200 or "content-encoding" in response.headers:
                 await self._accept(response)
@@ -74,13 +75,13 @@ class Calls:
     async def _result(self, response: Response, request_id: str) -> Response:
         """The response with the result that a 303 points at, asked for until there is one."""
         before, url = 0, self.connections.url
-        for _ in range(edge.MAX_HOPS):
+        for _ in range(modal.MAX_HOPS):
             status = response.status
             location = response.headers.get("location")
             response.close()
-            if status == before == edge.REPOLL_STATUS:
+            if status == before == modal.REPOLL_STATUS:
                 await asyncio.sleep(REPOLL_PAUSE)
-            if status != edge.REPOLL_STATUS:
+            if status != modal.REPOLL_STATUS:
                 url = self._followed(url, location, status)
             before = status
             try:
@@ -88,11 +89,11 @@ class Calls:
             except GatewayError as error:
                 error.retry = "never"
                 raise
-            if response.status not in (edge.POLL_STATUS, edge.REPOLL_STATUS):
+            if response.status not in (modal.POLL_STATUS, modal.REPOLL_STATUS):
                 return response
         response.close()
         raise UpstreamError(
-            f"The upstream's result was not ready after {edge.MAX_HOPS} redirects.", code="upstream_redirect"
+            f"The upstream's result was not ready after {modal.MAX_HOPS} redirects.", code="upstream_redirect"
         )
 
     def _followed(self, base: str, location: str | None, status: int) -> str:

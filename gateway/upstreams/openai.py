@@ -18,8 +18,8 @@ from gateway.core.events import Batch
 from gateway.core.sse import SSEDecoder
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
+from gateway.upstreams.framing import SSE, TEXT, unreadable
 from gateway.upstreams.http import Calls
-from gateway.upstreams.prompt import SSE, TEXT, unreadable
 from gateway.upstreams.reading import Reading
 
 PATH = "/chat/completions"

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field
 
 from gateway.core.call import Call, Traits
-from gateway.core.decode.failure import Place
+from gateway.core.decode import edge
 from gateway.core.decode.prompt import PromptDecoder, Shape
 from gateway.core.decode.text import TextDecoder
-from gateway.core.errors import UpstreamError
 from gateway.core.events import Batch
 from gateway.core.sse import LineDecoder, SSEDecoder
-from gateway.upstreams import edge
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
+from gateway.upstreams.framing import framing, unreadable
 from gateway.upstreams.http import Calls
 from gateway.upstreams.reading import Reading
-
-SSE = frozenset({"text/event-stream"})
-LINES = frozenset({
-    "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
-    "application/json-lines", "application/jsonlines", "application/x-jsonlines", "application/json-seq",
-})  # fmt: skip
-TEXT = frozenset({"", "text/plain", "application/octet-stream"})
 
 
 class PromptConfig(Endpoint):
@@ -103,27 +95,3 @@ class PromptUpstream:
         if form == "whole":
             return Reading(decoder)
         raise unreadable(content_type, self._place)
-
-
-Framing: TypeAlias = Literal["sse", "ndjson", "text", "whole", "unknown"]
-
-
-def framing(mode: str, content_type: str, asked: bool) -> Framing:
-    """How an answer of this content type is framed. JSON is whole, also if a stream was asked for."""
-    json = content_type == "application/json" or content_type.endswith("+json")
-    if mode == "none" or (json and (mode in ("auto", "sse") or not asked)):
-        return "whole"
-    if mode == "sse" or (mode == "auto" and content_type in SSE):
-        return "sse"
-    if mode == "ndjson" or (mode == "auto" and content_type in LINES):
-        return "ndjson"
-    return "text" if mode == "text" or content_type in TEXT else "unknown"
-
-
-def unreadable(content_type: str, place: Place) -> UpstreamError:
-    kind = content_type if edge.NAME.fullmatch(content_type.replace("/", ".")) else "another type"
-    return UpstreamError(
-        f"The upstream answered with {kind}, which is no answer of a model: "
-        f"check {place.at}.url and {place.at}.stream.",
-        code="upstream_bad_response",
-    )

@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.core import sse
-from gateway.core.decode import Decoder, fields
+from gateway.core.decode import Decoder, edge, fields
 from gateway.core.decode.failure import Place
 from gateway.core.errors import GatewayError, UpstreamError, UpstreamTimeout
 from gateway.core.events import Event
-from gateway.upstreams import edge
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.patience import Patience
 

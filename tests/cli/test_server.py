@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.connection import MAX_HEAD
+from gateway.http.connection import MAX_HEAD
 from tests.cli.victim import BIG
 from tests.conftest import ROOT
 

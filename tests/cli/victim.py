@@ -1,4 +1,4 @@
-"""An application on `gateway.server`, to be treated badly: `python -m tests.cli.victim HEAD STALL DRAIN`.
+"""An application on `gateway.http.server`, treated badly: `python -m tests.cli.victim HEAD STALL DRAIN`.
 
 The arguments are seconds. Prints its port once it listens.
 """
@@ -6,9 +6,9 @@ The arguments are seconds. Prints its port once it listens.
 import asyncio
 import sys
 
-from gateway.connection import Connection, Deadlines
-from gateway.exchange import Message, Receive, Scope, Send
-from gateway.server import Running, configure, listen, stoppable
+from gateway.http.connection import Connection, Deadlines
+from gateway.http.exchange import Message, Receive, Scope, Send
+from gateway.http.server import Running, configure, listen, stoppable
 
 BIG = 64  # MiB: more than any socket buffer takes
 

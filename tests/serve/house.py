@@ -23,7 +23,7 @@ from gateway.core.call import Call, Traits
 from gateway.core.errors import GatewayError
 from gateway.core.events import Batch, Finish, Text, Usage
 from gateway.core.spec import ModelSpec
-from gateway.exchange import Message
+from gateway.http.exchange import Message
 from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.routing import Deployment, Routes

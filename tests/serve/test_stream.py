@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.core.encode.chunks import PING
-from gateway.exchange import Exchange, Message
-from gateway.stream import EventStream, Filler, Rhythm
+from gateway.http.exchange import Exchange, Message
+from gateway.http.stream import EventStream, Filler, Rhythm
 from tests.serve.house import HELLO, Desk, Line, Scripted, deployed, faster, soon
 
 FILLER = Filler(b"[opening]", b"[ping]", lambda: b"[pause]")

@@ -10,9 +10,9 @@ from contextlib import aclosing
 
 import pytest
 
+from gateway.core import modal
 from gateway.core.errors import GatewayError
 from gateway.core.events import Text
-from gateway.upstreams import edge
 from gateway.upstreams.reading import MAX_WHOLE
 from tests.upstreams import fake
 from tests.upstreams.calling import ask, asked, chat, chatting, outcome, prompting
@@ -143,7 +143,7 @@ async def test_redirects_without_end_are_an_error() -> None:
     async with fake.serving(fake.always(redirect(RESULT))) as server:
         failure = (await asked(server.url)).failure
         assert (failure.status, failure.code, failure.retry) == (502, "upstream_redirect", "never")
-        assert len(server.requests) == 1 + edge.MAX_HOPS
+        assert len(server.requests) == 1 + modal.MAX_HOPS
 
 
 @pytest.mark.parametrize(

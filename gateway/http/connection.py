@@ -19,7 +19,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.core.errors import BadRequest, GatewayError, HeadTooLarge
-from gateway.corked import Corked
+from gateway.http.corked import Corked
 
 MAX_HEAD = 65536  # bytes of request line and headers together
 

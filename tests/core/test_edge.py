@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.decode.edge import PlainText, failure_of, instead
 from gateway.core.decode.failure import Place
 from gateway.core.errors import ContextTooLong, GatewayError, NoContainer
-from gateway.upstreams.edge import PlainText, failure_of, instead
 from tests.upstreams import fake
 from tests.upstreams.calling import asked
 

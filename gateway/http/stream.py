@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.exchange import Exchange
+from gateway.http.exchange import Exchange
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 UNBUFFERED = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}

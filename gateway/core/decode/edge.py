@@ -1,11 +1,8 @@
 """Answers that are not the model's: Modal's edge, proxies and servers that refuse -> our errors.
 
-Rule: a pure function of status, headers and body; every text and number of Modal's edge is in this file,
-with its source, because none of it can be tried without an account. A ``modal-http:`` body is the edge
-speaking, whatever the status, and is read before JSON is. Messages name the config line to mend; of the
-body they hold at most what ``quoted`` lets through.
-Sources: modal.com/docs/guide/{webhook-timeouts,webhook-proxy-auth,webhooks,servers}; modal 1.6.4,
-_runtime/asgi.py.
+Rule: a pure function of status, headers and body. A ``modal-http:`` body is the edge speaking, whatever the
+status, and is read before JSON is. Messages name the config line to mend; of the body they hold at most
+what ``quoted`` lets through. What Modal's edge says is in ``core/modal.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import Any
 
 from orjson import JSONDecodeError, loads
 
+from gateway.core import modal
 from gateway.core.decode.failure import (
     RETRY_SOON,
     USELESS,
@@ -37,14 +35,8 @@ from gateway.core.errors import (
     UpstreamUnavailable,
 )
 
-PREFIX = b"modal-http:"  # every text of the edge of Web Functions begins with it (guide/webhook-proxy-auth)
-AUTH_HEADERS = ("Modal-Key", "Modal-Secret")  # guide/webhook-proxy-auth
-POLL_STATUS = 303  # "See Other" to the result URL, once a request took 150 s (guide/webhook-timeouts)
-REPOLL_STATUS = 408  # seen on result URLs; the result is still to come
-MAX_HOPS = 25  # of 150 s each: about an hour. Browsers stop at 20 (guide/webhook-timeouts)
+PREFIX = modal.PREFIX.rstrip().encode()
 MAX_RETRY_AFTER = 60  # seconds; openai-node sleeps through longer ones, openai-python gives up above 120
-LIMITED = 429  # a workspace may send 200 requests a second, in bursts of 5 s; a Server has max_concurrency
-NOT_READY = 503  # a Server without a ready container; the request has started one (guide/servers)
 
 NAME = re.compile(r"[\w.-]{1,80}", re.ASCII)
 
@@ -61,38 +53,38 @@ class _Text:
     useless: bool = False  # tell clients not to retry
 
 
-# The first that matches. Where no document has the text, it was reported by several users.
+# The first that matches; each is the part of a text of ``core/modal.py`` by which it is known.
 _TEXTS = (
     _Text(
-        "credentials for proxy authorization",  # 401 "missing ...", "invalid ..." (guide/webhook-proxy-auth)
+        "credentials for proxy authorization",
         UpstreamError,
         "upstream_auth",
         "Modal refused the gateway's proxy token: check {credentials} of {at}.",
         useless=True,
     ),
     _Text(
-        "is stopped",  # 404 "app for invoked web endpoint is stopped"; also an ended `modal serve`
+        "is stopped",
         UpstreamUnavailable,
         "upstream_stopped",
         "The Modal app behind {at}.url is stopped: deploy it again, or change {at}.url.",
         useless=True,
     ),
     _Text(
-        "is disabled",  # 404 "workspace ac-... is disabled": its budget is spent
+        "is disabled",
         UpstreamUnavailable,
         "upstream_stopped",
         "The Modal workspace behind {at}.url is disabled: check its billing, or change {at}.url.",
         useless=True,
     ),
     _Text(
-        "invalid function call",  # 404: wrong address, or for a moment while an app is deployed
+        "invalid function call",
         UpstreamError,
         "upstream_not_found",
         "Modal knows no function at {at}.url: check the address, and that the app is deployed.",
         retry="once",
     ),
     _Text(
-        "execution timed out",  # 500 "internal error: function execution timed out": the Function's timeout=
+        "execution timed out",
         UpstreamTimeout,
         "upstream_timeout",
         "The Modal function behind {at}.url ran into its timeout: raise timeout= there, or lower max_tokens.",
@@ -100,7 +92,7 @@ _TEXTS = (
         useless=True,
     ),
     _Text(
-        "bad redirect method",  # 400: something other than GET was sent to a result URL
+        "bad redirect method",
         UpstreamError,
         "upstream_error",
         "Modal refused a request for a result: something between the gateway and {at}.url changes requests.",
@@ -115,7 +107,7 @@ def failure_of(place: Place, status: int, headers: Mapping[str, str], body: byte
         return error
     if status in (401, 403):
         return unauthorized("", place)
-    if status == REPOLL_STATUS:  # "Missing request, possibly due to expiry or cancellation": _runtime/asgi.py
+    if status == modal.REPOLL_STATUS:
         message = "The upstream lost the request. Try again."
         return UpstreamUnavailable(message, headers=RETRY_SOON, retry="once")
     if status < 400:
@@ -176,7 +168,7 @@ def _refusal(place: Place, status: int, body: bytes) -> GatewayError:
         return failure(said, place, status)
     if isinstance(data, dict) and isinstance(detail := data.get("detail"), str):  # FastAPI's HTTPException
         return of_status(status, quoted(detail, place), place)
-    if status == NOT_READY:
+    if status == modal.NOT_READY:
         return NoContainer(f"No container of {place.at} is ready.", headers=RETRY_SOON, retry="elsewhere")
     return rejected("", place) if status == 400 else of_status(status, "", place)
 
@@ -207,7 +199,7 @@ def _json(body: bytes) -> Any:
 def _waiting(error: GatewayError, headers: Mapping[str, str]) -> GatewayError:
     """With the upstream's Retry-After, in seconds and at most ``MAX_RETRY_AFTER``, where waiting helps."""
     asked = headers.get("retry-after", "").strip()
-    if error.status in (LIMITED, NOT_READY) and re.fullmatch(r"[0-9]{1,9}", asked):
+    if error.status in (modal.LIMITED, modal.NOT_READY) and re.fullmatch(r"[0-9]{1,9}", asked):
         error.headers["retry-after"] = str(min(int(asked), MAX_RETRY_AFTER))
     return error
 

@@ -27,9 +27,9 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway.connection import Connection
 from gateway.core.errors import ShuttingDown
-from gateway.exchange import Exchange, Receive, Scope, Send
+from gateway.http.connection import Connection
+from gateway.http.exchange import Exchange, Receive, Scope, Send
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -229,9 +229,12 @@ def _places(error: BaseException) -> Iterator[str]:
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"expected": {"()": "gateway.server.Expected"}},
+    "filters": {"expected": {"()": "gateway.http.server.Expected"}},
     "formatters": {
-        "plain": {"()": "gateway.server.WithoutValues", "format": "%(asctime)s %(levelname)s %(message)s"}
+        "plain": {
+            "()": "gateway.http.server.WithoutValues",
+            "format": "%(asctime)s %(levelname)s %(message)s",
+        }
     },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["expected"]},

@@ -1,0 +1,35 @@
+"""What Modal's web edge says and does: every text, number and name of it that this project relies on.
+
+Rule: one line a fact, with its source, because none of it can be tried without an account.
+``core/decode/edge.py`` reads answers by it, and the simulated edge speaks by it.
+Sources: modal.com/docs/guide/{webhook-timeouts,webhook-proxy-auth,webhooks,servers}; modal 1.6.4,
+_runtime/asgi.py; "users": reported by several, in no document.
+"""
+
+from __future__ import annotations
+
+PREFIX = "modal-http: "  # of every text of the edge of Web Functions (guide/webhook-proxy-auth)
+AUTH_HEADERS = ("Modal-Key", "Modal-Secret")  # or one "Authorization: Bearer KEY.SECRET" (same page)
+SESSION_HEADER = "Modal-Session-ID"  # any string; a Server sends equal ones to one container (guide/servers)
+
+EDGE_TIMEOUT = 150.0  # seconds until a Web Function's request is answered 303 (guide/webhook-timeouts)
+CALL_PARAMETER = "__modal_function_call_id"  # of the result URL (guide/webhook-timeouts)
+POLL_STATUS = 303  # "See Other" to the result URL; follow with GET (guide/webhook-timeouts)
+REPOLL_STATUS = 408  # users: seen on result URLs; the result is still to come
+MAX_HOPS = 25  # of EDGE_TIMEOUT each: about an hour. Browsers stop at 20 (guide/webhook-timeouts)
+FUNCTION_TIMEOUT = 300.0  # seconds, a Function's default timeout (modal 1.6.4, App.function)
+SCALEDOWN_WINDOW = 60.0  # seconds an idle container stays by default (modal 1.6.4, App.function)
+LIMITED = 429  # a workspace may send 200 requests a second, in bursts of 5 s; a Server has max_concurrency
+NOT_READY = 503  # a Server without a ready container; the request has started one (guide/servers)
+
+MISSING_CREDENTIALS = PREFIX + "missing credentials for proxy authorization"  # 401, guide/webhook-proxy-auth
+INVALID_CREDENTIALS = PREFIX + "invalid credentials for proxy authorization"  # 401, users
+STOPPED = PREFIX + "app for invoked web endpoint is stopped"  # 404, users; also an ended `modal serve`
+UNKNOWN = PREFIX + "invalid function call"  # 404, users: wrong address, or for a moment during a deployment
+DISABLED = PREFIX + "workspace {workspace} is disabled"  # 404, users: its budget is spent
+BAD_REDIRECT = PREFIX + "bad redirect method"  # 400, users: something other than GET on a result URL
+LOST = "Missing request, possibly due to expiry or cancellation"  # 408, _runtime/asgi.py
+TIMED_OUT = PREFIX + "internal error: function execution timed out"  # 500, users: the Function's timeout=
+TERMINATED = PREFIX + "internal error: function was terminated by signal"  # 500, users: killed, out of memory
+LOST_TRACK = PREFIX + "internal error: status InternalFailure: Server has lost track of input"  # 500, users
+RAISED = PREFIX + "internal error: status Failure: {error}"  # 500, users: raised before the app answered
