@@ -21,14 +21,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from gateway import __version__, log
-from gateway.admission import Admitted, Bounds
 from gateway.auth import Keys
 from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
 from gateway.core.spec import ModelSpec
 from gateway.http.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
 from gateway.metrics import Metrics
 from gateway.pages import Pages
-from gateway.routing import Deployment, Routes
+from gateway.routing.routes import Deployment, Routes
+from gateway.routing.target import Bounds, Target
 from gateway.serve import ChatCompletions, Service, World
 from gateway.settings import ConfigError, Model, Settings
 from gateway.templates import load as load_template
@@ -39,6 +39,11 @@ from gateway.upstreams.kinds import build
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HOT = "/chat/completions"
+EXPOSED = (
+    "x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised",
+    "x-gateway-upstream-state", "x-gateway-queue-ms", "x-gateway-boot-ms", "retry-after",
+)  # fmt: skip
+"""Headers that pages of ``server.cors_origins`` may read."""
 
 
 def new_id() -> str:
@@ -48,7 +53,9 @@ def new_id() -> str:
 WORLD = World(time=time.time, monotonic=time.monotonic, new_id=new_id)
 
 
-def deployment(name: str, model: Model, folder: Path) -> Deployment:
+def deployment(
+    name: str, model: Model, folder: Path, clock: Callable[[], float] = time.monotonic
+) -> Deployment:
     """One model, its files loaded (paths are relative to ``folder``).
 
     Raises ``ConfigError`` that names the key.
@@ -74,22 +81,30 @@ def deployment(name: str, model: Model, folder: Path) -> Deployment:
         control_tokens=model.control_tokens,
         defaults=model.defaults,
     )
-    upstreams = [_admitted(name, index, model) for index in range(len(model.upstreams))]
+    upstreams = [_target(name, index, model, clock) for index in range(len(model.upstreams))]
     return Deployment(spec, upstreams, model.aliases, model.balance, model.fallback, model.cold, count)
 
 
-def _admitted(name: str, index: int, model: Model) -> Admitted:
+def _target(name: str, index: int, model: Model, clock: Callable[[], float]) -> Target:
     config, several = model.upstreams[index], len(model.upstreams) > 1
     at = f"models.{name}.upstreams[{index}]" if several else f"models.{name}.upstream"
     upstream = build(f"{name}-{index}" if several else name, config, model=name, at=at)
-    cold = config.first_event_timeout if isinstance(config, Endpoint) and model.cold == "wait" else 0.0
-    return Admitted(upstream, Bounds(config.max_concurrency, config.max_queue, config.queue_timeout, cold))
+    bounds = Bounds(
+        config.max_concurrency,
+        config.max_queue,
+        config.queue_timeout,
+        first_event=config.first_event_timeout if isinstance(config, Endpoint) else 0.0,
+        window=config.scaledown_window,
+        sleeps=config.sleeps,
+    )
+    return Target(upstream, bounds, clock)
 
 
 def build_service(
     settings: Settings, folder: Path, metrics: Metrics, world: World = WORLD, *, any_host: bool = False
 ) -> Service:
-    deployments = [deployment(name, model, folder) for name, model in settings.models.items()]
+    clock = world.monotonic
+    deployments = [deployment(name, model, folder, clock) for name, model in settings.models.items()]
     return Service(
         limits=settings.server,
         keys=Keys(settings.auth, any_host=any_host),
@@ -131,7 +146,7 @@ def _cors(origins: tuple[str, ...]) -> Callable[[App], App]:
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised"],
+        expose_headers=EXPOSED,
     )
 
 

@@ -7,31 +7,31 @@ failed, its upstream is closed before this returns. Knows nothing about wire for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeAlias
 
 from gateway.core.call import Call, for_choice
 from gateway.core.events import Batch, Finish
 from gateway.core.watch import filters
-from gateway.upstreams import Upstream
+from gateway.routing.target import Target, Visit
 
 Deliver: TypeAlias = Callable[[int, Batch], Awaitable[None]]
 """Takes the index of a choice and its next events; the last batch ends with its ``Finish``."""
 
 
-async def answer(upstream: Upstream, call: Call, n: int, deliver: Deliver) -> None:
-    """Deliver the events of ``n`` calls side by side. Raises the first ``GatewayError`` of any."""
-    if n == 1:
-        await _choice(upstream, call, 0, deliver)
+async def answer(target: Target, call: Call, visits: Sequence[Visit], deliver: Deliver) -> None:
+    """Deliver the events of a call for each visit, side by side. Raises the first ``GatewayError`` of any."""
+    if len(visits) == 1:
+        await _choice(target.events(call, visits[0]), call, 0, deliver)
     else:
-        await _side_by_side(upstream, call, n, deliver)
+        await _side_by_side(target, call, visits, deliver)
 
 
-async def _choice(upstream: Upstream, call: Call, index: int, deliver: Deliver) -> None:
+async def _choice(events: AsyncGenerator[Batch, None], call: Call, index: int, deliver: Deliver) -> None:
     pipeline = filters(call.watch)
-    async with aclosing(upstream.events(call)) as source:
-        async for batch in source:
+    async with aclosing(events):
+        async for batch in events:
             for each in pipeline:
                 batch = each.feed(batch)
             if batch:
@@ -40,18 +40,19 @@ async def _choice(upstream: Upstream, call: Call, index: int, deliver: Deliver) 
                     return  # a stop may have ended it before the upstream did
 
 
-async def _side_by_side(upstream: Upstream, call: Call, n: int, deliver: Deliver) -> None:
+async def _side_by_side(target: Target, call: Call, visits: Sequence[Visit], deliver: Deliver) -> None:
     """One task delivers for all, so that deliveries never overlap."""
-    queue: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue(maxsize=4 * n)
+    queue: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue(maxsize=4 * len(visits))
 
     async def put(index: int, batch: Batch) -> None:
         await queue.put((index, batch))
 
     try:
         async with asyncio.TaskGroup() as group:
-            for index in range(n):
-                group.create_task(_choice(upstream, for_choice(call, index), index, put))
-            running = n
+            for index, visit in enumerate(visits):
+                own = for_choice(call, index)
+                group.create_task(_choice(target.events(own, visit), own, index, put))
+            running = len(visits)
             while running:
                 index, batch = await queue.get()
                 running -= type(batch[-1]) is Finish

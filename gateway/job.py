@@ -14,7 +14,8 @@ from gateway.core.events import Batch, Finish, Reasoning, Text, Usage, tells, vi
 from gateway.core.tokens import Tally, estimate
 from gateway.core.wire import ChatRequest, text_of
 from gateway.record import Record
-from gateway.routing import Candidate
+from gateway.routing.attempts import Attempts, Candidate
+from gateway.routing.target import Visit
 
 OTHER = "other"  # metric label of models that are not in the config
 
@@ -36,9 +37,12 @@ class Job:
     route: str
     caller: Caller = ANYONE
     request: ChatRequest | None = None
+    attempts: Attempts | None = None
     candidate: Candidate | None = None
     call: Call | None = None
     choices: list[Choice] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)  # to the candidate, one a choice
+    calls: int = 0  # sent upstream, or meant to be
     prompt_tokens: int | None = None  # counted by the model's tokenizer
     first_event: float | None = None
     committed: bool = False
@@ -50,6 +54,7 @@ class Job:
         """Forget what an earlier attempt said: none of it was sent."""
         count = self.candidate.deployment.count if self.candidate else None
         self.choices = [Choice(Tally(count)) for _ in range(n)]
+        self.visits = [self.candidate.visit() for _ in range(n)] if self.candidate else []
         self.prompt_tokens = None
 
     def note(self, index: int, batch: Batch, now: float) -> None:
@@ -119,6 +124,7 @@ class Job:
 
     def record(self, status: int, now: float) -> Record:
         """The request's one line. ``status`` 0 means that nothing was sent."""
+        visit = self.visits[0] if self.calls else None
         finishes = [choice.finish for choice in self.choices if choice.finish]
         return Record(
             request_id=self.request_id,
@@ -127,6 +133,10 @@ class Job:
             asked=(self.request.model if self.request else None) or "",
             model=self.candidate.deployment.spec.name if self.candidate else OTHER,
             upstream=self.candidate.upstream.name if self.candidate else "-",
+            state=visit.state if visit else "unknown",
+            queued=visit.queued if visit else 0.0,
+            booted=visit.booted if visit else 0.0,
+            calls=self.calls,
             status=status or 499,  # nginx's number for a client that left before an answer
             code=self.code,
             streamed=bool(self.request and self.request.stream),

@@ -20,7 +20,7 @@ from gateway.core.plan import Origin, plan
 from gateway.core.wire import ChatRequest, parse_chat
 from gateway.http.exchange import read_body, read_head
 from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.routing import Deployment
+from gateway.routing.routes import Deployment
 from gateway.serve import Service
 
 CREATED = 1700000000  # models have no date of birth in the config; clients want a number
@@ -113,7 +113,7 @@ def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dic
     return {
         "prompt": call.prompt if isinstance(call, PromptCall) else None,
         "stop": list(dict.fromkeys((*call.watch.boundary, *call.watch.stops))),
-        "call": orjson.loads(upstream.body(call)),
+        "call": orjson.loads(upstream.inner.body(call)),
     }
 
 

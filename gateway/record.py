@@ -27,6 +27,10 @@ class Record(NamedTuple):
     finished: float
     usage: Usage | None
     finish: str | None  # stop | length | ... of the first choice
+    state: str = "unknown"  # of the upstream, when the call came to it
+    queued: float = 0.0  # seconds for a slot
+    booted: float = 0.0  # seconds for a container that had to boot
+    calls: int = 0  # upstream calls: 1, and what was tried again
     stop_matches: int = 0
     client_left: bool = False
     ignored: tuple[str, ...] = ()

@@ -10,10 +10,10 @@ is reached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from gateway.auth import Keys, require_json
 from gateway.choices import Deliver, answer
@@ -32,13 +32,16 @@ from gateway.core.errors import (
 from gateway.core.events import Batch
 from gateway.core.plan import Origin, plan
 from gateway.core.wire import ChatRequest, parse_chat
+from gateway.http import rhythm
 from gateway.http.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
-from gateway.http.stream import EventStream, Filler, Rhythm
+from gateway.http.stream import EVENT_STREAM, WHITE_SPACE, Filler, LiveAnswer
 from gateway.job import Job
 from gateway.record import Record
-from gateway.routing import Attempts, Routes
+from gateway.routing.attempts import Attempts, Cold
+from gateway.routing.routes import Deployment, Routes
 from gateway.settings import Server
 
+COLD = b"x-gateway-cold"  # request header: wait | fallback | fail
 LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
 
 
@@ -98,6 +101,8 @@ class ChatCompletions:
         """
         job.code = error.code or error.type
         if not exchange.started:
+            if job.calls:
+                error.headers.setdefault("x-gateway-upstream-state", job.visits[0].state)
             await exchange.fail(error)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, job: Job) -> None:
@@ -111,14 +116,15 @@ class ChatCompletions:
         routes = self._service.routes
         deployment = routes.find(request.model, job.caller)
         now = self._service.world.monotonic()
-        attempts = Attempts(routes.candidates(deployment, job.caller), deployment.retries, now)
-        job.candidate = attempts.current
+        job.attempts = Attempts(routes, deployment, job.caller, _cold(head, deployment), now)
+        job.candidate = job.attempts.current
         await self._plan(job, request)
-        with Presence(receive):
+        patience = rhythm.patience(head)
+        with Presence(receive) as presence:
             if request.stream:
-                await self._stream(exchange, job, request, attempts)
+                await self._stream(exchange, presence, job, patience)
             else:
-                await self._whole(exchange, job, request, attempts)
+                await self._whole(exchange, presence, job, patience)
 
     def _check_n(self, request: ChatRequest) -> None:
         limit = self._service.limits.max_n
@@ -131,7 +137,7 @@ class ChatCompletions:
         """Set the call for the job's candidate. Raises if the prompt cannot fit the model."""
         assert job.candidate is not None
         deployment, upstream = job.candidate.deployment, job.candidate.upstream
-        origin = Origin(job.request_id, datetime.fromtimestamp(self._service.world.time()))
+        origin = Origin(job.request_id, datetime.fromtimestamp(self._service.world.time()), job.caller.name)
         job.call = call = plan(request, deployment.spec, upstream.traits, origin)
         job.begin(request.n or 1)
         if deployment.count is not None and isinstance(call, PromptCall):
@@ -140,13 +146,16 @@ class ChatCompletions:
             if limit is not None and job.prompt_tokens + asked > limit:
                 raise ContextTooLong.of(limit=limit, prompt=job.prompt_tokens, output=asked)
 
-    async def _stream(self, exchange: Exchange, job: Job, request: ChatRequest, attempts: Attempts) -> None:
+    async def _stream(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
+        request = job.request
+        assert request is not None
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         encoder = Chunks(job.head(self._service.world.time()), include_usage=include_usage)
         opening = b"".join(map(encoder.role, range(request.n or 1)))
-        filler = Filler(opening, PING, lambda: encoder.pause(0))
-        rhythm = Rhythm(self._service.limits.first_byte_grace)
-        stream = EventStream(exchange, lambda: _headers(job), filler, rhythm)
+        filler = Filler(EVENT_STREAM, opening, PING, lambda: encoder.pause(0))
+        beat = rhythm.for_stream(patience, self._service.limits.first_byte_grace)
+        stream = LiveAnswer(exchange, lambda: _headers(job), filler, beat)
+        presence.slow = stream.keep
 
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
@@ -155,7 +164,7 @@ class ChatCompletions:
 
         async with stream:
             try:
-                await self._answer(job, request, attempts, deliver)
+                await self._answer(job, deliver)
             except BaseException as error:
                 if stream.started:
                     await stream.fail(encoder.error(_told(error)))
@@ -163,41 +172,61 @@ class ChatCompletions:
             usage = job.usage()
             await stream.end(encoder.usage(usage, _extension(job)) + DONE)
 
-    async def _whole(self, exchange: Exchange, job: Job, request: ChatRequest, attempts: Attempts) -> None:
-        collector = Collector(job.head(self._service.world.time()), request.n or 1)
+    async def _whole(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
+        collector = Collector(job.head(self._service.world.time()), len(job.visits))
 
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
             collector.feed(index, batch)
 
-        await self._answer(job, request, attempts, deliver)
-        usage = job.usage()
-        await exchange.answer(collector.answer(usage), {**_headers(job), "x-gateway-usage": usage.source})
+        live = LiveAnswer(exchange, lambda: _headers(job), WHITE_SPACE, rhythm.for_whole(patience))
+        presence.slow = live.keep
+        async with live:
+            await self._answer(job, deliver)
+            usage = job.usage()
+            body = collector.answer(usage)
+            if await live.settle():
+                await exchange.end(body)
+            else:
+                await exchange.answer(body, {**_headers(job), "x-gateway-usage": usage.source})
 
-    async def _answer(self, job: Job, request: ChatRequest, attempts: Attempts, deliver: Deliver) -> None:
+    async def _answer(self, job: Job, deliver: Deliver) -> None:
         """Deliver the events of all choices; until the first that tells anything, a failure may be mended."""
         while True:
             assert job.candidate is not None and job.call is not None
+            job.calls += 1
             try:
-                await answer(job.candidate.upstream, job.call, request.n or 1, deliver)
+                await answer(job.candidate.upstream, job.call, job.visits, deliver)
                 return
             except GatewayError as error:
-                if job.committed or not await self._move(job, request, attempts, error):
+                if job.committed or not await self._move(job, error):
                     raise
 
-    async def _move(self, job: Job, request: ChatRequest, attempts: Attempts, error: GatewayError) -> bool:
+    async def _move(self, job: Job, error: GatewayError) -> bool:
         """Plan for the next candidate that can take the request; false if the client must hear ``error``."""
-        failed = job.candidate, job.call
-        for candidate in attempts.after(error):
+        assert job.request is not None and job.attempts is not None
+        failed = job.candidate, job.call, job.visits
+        for candidate in job.attempts.after(error):
             job.candidate = candidate
             try:
-                await self._plan(job, request)
+                await self._plan(job, job.request)
             except GatewayError:  # what this model refuses is no answer to what was asked of another
                 continue
-            if attempts.spend(self._service.world.monotonic()):
+            if job.attempts.spend(error, self._service.world.monotonic()):
                 return True
-        job.candidate, job.call = failed
+        job.candidate, job.call, job.visits = failed
         return False
+
+
+def _cold(head: Mapping[bytes, bytes], deployment: Deployment) -> Cold:
+    """What this request does where no container is ready: as its header says, else as its model's entry."""
+    asked = head.get(COLD, b"").decode("latin-1")
+    if not asked:
+        return deployment.cold
+    if asked not in get_args(Cold):
+        message = f"x-gateway-cold must be one of {', '.join(get_args(Cold))}."
+        raise BadRequest(message, param="x-gateway-cold", code="invalid_value")
+    return asked  # type: ignore[return-value]
 
 
 def _told(error: BaseException) -> GatewayError:
@@ -217,7 +246,12 @@ def _extension(job: Job) -> dict[str, Any]:
 
 def _headers(job: Job) -> dict[str, str]:
     """What is known about the answer when its headers are sent."""
-    headers: dict[str, str] = {}
+    visit = job.visits[0]
+    headers: dict[str, str] = {"x-gateway-upstream-state": visit.state}
+    if visit.held:
+        headers["x-gateway-queue-ms"] = f"{visit.queued * 1000:.0f}"
+    if visit.booted:
+        headers["x-gateway-boot-ms"] = f"{visit.booted * 1000:.0f}"
     if ignored := job.ignored():
         headers["x-gateway-ignored"] = ", ".join(ignored)
     if job.call and job.call.notes.neutralised:

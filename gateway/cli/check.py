@@ -15,7 +15,7 @@ from gateway.app import deployment
 from gateway.cli import show
 from gateway.cli.sources import Source, callers, key_line
 from gateway.core.errors import GatewayError
-from gateway.routing import Deployment
+from gateway.routing.routes import Deployment
 from gateway.settings import ConfigError, Model, Settings
 
 
@@ -107,7 +107,7 @@ async def _look_at(name: str, model: Model, source: Source) -> list[Line]:
 
 async def _connect(made: Deployment, index: int) -> str | None:
     try:
-        await made.upstreams[index].reachable()
+        await made.upstreams[index].inner.reachable()
     except GatewayError as error:
         return error.message
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,6 +49,16 @@ class Notes:
     neutralised: int = 0  # control strings defused in user text
 
 
+class Sender(NamedTuple):
+    """On whose behalf a call is made, for fairness and affinity; no upstream learns the key."""
+
+    key: str = ""  # the API key's name
+    session: str | None = None  # equal for calls that one container should take
+
+
+NOBODY = Sender()
+
+
 @dataclass(slots=True, frozen=True)
 class PromptCall:
     """For upstreams that speak the prompt contract.
@@ -62,6 +72,7 @@ class PromptCall:
     unknown: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False  # ask the upstream for a stream
     request_id: str = ""
+    sender: Sender = NOBODY
     watch: Watch = Watch()
     notes: Notes = Notes()
 
@@ -73,6 +84,7 @@ class ChatCall:
     body: Mapping[str, Any]
     stream: bool = False
     request_id: str = ""
+    sender: Sender = NOBODY
     watch: Watch = Watch()
     notes: Notes = Notes()
 

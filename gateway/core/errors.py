@@ -11,6 +11,7 @@ How an error looks on the wire, early (a status) or late (an event in a stream),
         RequestTimeout 408       ShuttingDown 503
         UpstreamError 502        UpstreamUnavailable 503   UpstreamTimeout 504   UpstreamBusy 429
             NoContainer 503 (nothing is ready behind an edge: worth waiting for)
+                                                                              Saturated 429
 """
 
 from __future__ import annotations
@@ -181,3 +182,7 @@ class UpstreamBusy(UpstreamError):
     status = 429
     type = "rate_limit_error"
     default_code = "upstream_rate_limited"
+
+
+class Saturated(UpstreamBusy):
+    """An edge answered that every container is full, or that it passes on no more calls just now."""

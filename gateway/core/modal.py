@@ -2,7 +2,7 @@
 
 Rule: one line a fact, with its source, because none of it can be tried without an account.
 ``core/decode/edge.py`` reads answers by it, and the simulated edge speaks by it.
-Sources: modal.com/docs/guide/{webhook-timeouts,webhook-proxy-auth,webhooks,servers}; modal 1.6.4,
+Sources: modal.com/docs/guide/{webhook-timeouts,webhook-proxy-auth,webhooks,servers,scale}; modal 1.6.4,
 _runtime/asgi.py; "users": reported by several, in no document.
 """
 
@@ -12,14 +12,16 @@ PREFIX = "modal-http: "  # of every text of the edge of Web Functions (guide/web
 AUTH_HEADERS = ("Modal-Key", "Modal-Secret")  # or one "Authorization: Bearer KEY.SECRET" (same page)
 SESSION_HEADER = "Modal-Session-ID"  # any string; a Server sends equal ones to one container (guide/servers)
 
+HOSTS = (".modal.run", ".modal.direct")  # of Web Functions and of Servers (guide/webhook-urls, guide/servers)
 EDGE_TIMEOUT = 150.0  # seconds until a Web Function's request is answered 303 (guide/webhook-timeouts)
 CALL_PARAMETER = "__modal_function_call_id"  # of the result URL (guide/webhook-timeouts)
 POLL_STATUS = 303  # "See Other" to the result URL; follow with GET (guide/webhook-timeouts)
 REPOLL_STATUS = 408  # users: seen on result URLs; the result is still to come
-MAX_HOPS = 25  # of EDGE_TIMEOUT each: about an hour. Browsers stop at 20 (guide/webhook-timeouts)
 FUNCTION_TIMEOUT = 300.0  # seconds, a Function's default timeout (modal 1.6.4, App.function)
 SCALEDOWN_WINDOW = 60.0  # seconds an idle container stays by default (modal 1.6.4, App.function)
 LIMITED = 429  # a workspace may send 200 requests a second, in bursts of 5 s; a Server has max_concurrency
+MAX_PENDING = 2000  # inputs that may wait for one Function (guide/scale)
+MAX_INPUTS = 25_000  # inputs of one Function, those that wait and those that run (guide/scale)
 NOT_READY = 503  # a Server without a ready container; the request has started one (guide/servers)
 
 MISSING_CREDENTIALS = PREFIX + "missing credentials for proxy authorization"  # 401, guide/webhook-proxy-auth

@@ -63,7 +63,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("metadata", "ignore", why="chat answers are never stored"),
     Parameter("service_tier", "ignore", why="there is one tier"),
     Parameter("safety_identifier", "ignore", why="OpenAI's own"),
-    Parameter("prompt_cache_key", "ignore", why="OpenAI's own"),
+    Parameter("prompt_cache_key", "shape", why="calls with one key go to one container where the edge can"),
     Parameter("prompt_cache_retention", "ignore", why="OpenAI's own"),
     Parameter("moderation", "ignore", why="OpenAI's own"),
     Parameter("web_search_options", "ignore", why="no hosted tools"),
@@ -82,5 +82,6 @@ DEFAULTABLE = frozenset(SAMPLING.values()) | {"max_tokens", "stop"}
 
 REJECTED = tuple(row for row in PARAMETERS if row.does == "reject")
 IGNORED = frozenset(row.name for row in PARAMETERS if row.does == "ignore")
-OPENAI = frozenset(row.name for row in PARAMETERS) - {"model", "stream", "stream_options", "n"}
+KNOWN = frozenset(row.name for row in PARAMETERS)
+OPENAI = KNOWN - {"model", "stream", "stream_options", "n"}
 """Fields that an upstream which speaks chat understands itself."""

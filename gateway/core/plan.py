@@ -6,14 +6,16 @@ what has no effect is noted for the client. Knows nothing about how a call is se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hmac
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.core.call import MAX_NOTED, Call, ChatCall, Notes, PromptCall, Traits, Watch, notable
+from gateway.core.call import MAX_NOTED, Call, ChatCall, Notes, PromptCall, Sender, Traits, Watch, notable
 from gateway.core.errors import BadRequest
-from gateway.core.parameters import IGNORED, OPENAI, REJECTED, SAMPLING
+from gateway.core.parameters import IGNORED, KNOWN, OPENAI, REJECTED, SAMPLING
 from gateway.core.spec import ModelSpec
 from gateway.core.template import TemplateError, neutralise
 from gateway.core.wire import ChatRequest, text_of
@@ -21,10 +23,11 @@ from gateway.core.wire import ChatRequest, text_of
 
 @dataclass(slots=True, frozen=True)
 class Origin:
-    """What a call takes from outside the request: its id, and the clock that templates may print."""
+    """What a call takes from outside the request: its id, the clock that templates may print, its key."""
 
     request_id: str
     now: datetime
+    key: str = ""  # name of the API key
 
 
 def plan(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> Call:
@@ -52,6 +55,7 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
         unknown=passed,
         stream=_ask_for_stream(request, traits, watch),
         request_id=origin.request_id,
+        sender=_sender(request, spec, origin),
         watch=watch,
         notes=Notes((ignored + unknown)[:MAX_NOTED], neutralised),
     )
@@ -106,7 +110,7 @@ def _unknown(request: ChatRequest, traits: Traits) -> tuple[Mapping[str, Any], t
     """Fields that nobody here knows: those to pass on, and the names of those that are not."""
     if not request.model_extra:
         return {}, ()
-    fields = {k: v for k, v in request.model_extra.items() if v is not None and k not in _WITHOUT_EFFECT}
+    fields = {k: v for k, v in request.model_extra.items() if v is not None and k not in KNOWN}
     passed = fields if traits.forward == "all" else {k: v for k, v in fields.items() if k in traits.forward}
     return passed, notable(name for name in fields if name not in passed)
 
@@ -178,6 +182,32 @@ def _ask_for_stream(request: ChatRequest, traits: Traits, watch: Watch) -> bool:
     return traits.whole == "auto" and bool(watch.stops)
 
 
+def _sender(request: ChatRequest, spec: ModelSpec, origin: Origin) -> Sender:
+    """The requests of one conversation share a session, so that one container's cache serves them all."""
+    given = request.model_extra.get("prompt_cache_key") if request.model_extra else None
+    if not isinstance(given, str):
+        told = _beginning(request.messages)
+    elif _TOKEN.fullmatch(given):
+        return Sender(origin.key, given)
+    else:
+        told = given
+    text = f"{spec.name}\0{told}".encode("utf-8", "surrogatepass")
+    return Sender(origin.key, hmac.digest(origin.key.encode() or b"-", text, "sha256").hex()[:32])
+
+
+def _beginning(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The system messages and the first of the user: what a conversation keeps as it grows."""
+    said = []
+    for message in messages:
+        said.append(str(message.get("content")))
+        if message["role"] == "user":
+            break
+    return "\0".join(said)
+
+
+_TOKEN = re.compile(r"[!-~]{1,128}")  # what a header carries as it stands
+
+
 def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> ChatCall:
     """Everything the client set, as it was: the server at the other end has its own template."""
     if not spec.images:
@@ -201,6 +231,7 @@ def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Or
         body=body,
         stream=_ask_for_stream(request, traits, watch),
         request_id=origin.request_id,
+        sender=_sender(request, spec, origin),
         watch=watch,
         notes=Notes(unknown[:MAX_NOTED]),
     )

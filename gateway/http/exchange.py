@@ -175,21 +175,28 @@ class Exchange:
         return pairs
 
 
+def _nothing() -> None:
+    """What a request that says nothing else does when it proves slow."""
+
+
 class Presence:
     """Cancels the work inside ``with`` when the client goes away, and says so as ``ClientGone``.
 
     uvicorn cancels nothing by itself when a client leaves a request that is still being answered. The watch
-    begins ``UNWATCHED`` seconds in: a task for each short answer would cost more than it could save.
+    begins ``UNWATCHED`` seconds in: a task for each short answer would cost more than it could save. Then
+    ``slow`` is called too.
     """
 
     def __init__(self, receive: Receive) -> None:
+        self.slow: Callable[[], None] = _nothing
         self._receive = receive
         self._left = False
         self._watcher: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Presence:
         self._worker = asyncio.current_task()
         self._timer = asyncio.get_running_loop().call_later(UNWATCHED, self._begin)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -203,6 +210,7 @@ class Presence:
                 raise ClientGone
 
     def _begin(self) -> None:
+        self.slow()
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:

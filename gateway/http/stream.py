@@ -1,7 +1,7 @@
-"""A server-sent event answer that stays alive while the model is silent.
+"""An answer that stays alive while the model is silent: a stream, or one that would rather come in one piece.
 
-Rule: no status is promised before the first event, unless the wait exceeds the grace; after that, something
-is sent whenever nothing was for a while. One timer a stream, re-armed only when it fires,
+Rule: no status is promised before there is something to say, unless the wait exceeds the grace; after that,
+something is sent whenever nothing was for a while. One timer an answer, re-armed only when it fires,
 because events are many and silences few. Knows nothing about events; the encoder gives it bytes.
 """
 
@@ -12,30 +12,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.http.exchange import Exchange
+from gateway.http.rhythm import Rhythm
 
-CONTENT_TYPE = "text/event-stream; charset=utf-8"
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+JSON = "application/json"
 UNBUFFERED = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
 @dataclass(slots=True, frozen=True)
 class Filler:
-    """What is sent when there is nothing to say: first chunks, a comment, an empty chunk."""
+    """What is sent when there is nothing to say, and as what: first chunks, a comment, an empty chunk."""
 
+    content_type: str
     opening: bytes
     ping: bytes
     pause: Callable[[], bytes]
 
 
-@dataclass(slots=True, frozen=True)
-class Rhythm:
-    """Seconds until headers go out without an event, of silence before a comment, before an empty chunk."""
-
-    grace: float
-    ping: float = 10.0
-    pause: float = 45.0  # LangChain's async client gives up 120 s after the last chunk
+WHITE_SPACE = Filler(JSON, b" ", b" ", lambda: b" ")  # clients of all kinds read past it (RFC 8259 2)
 
 
-class EventStream:
+class LiveAnswer:
     """Use as ``async with``; ``write`` sends headers and opening first if they were not sent yet."""
 
     def __init__(
@@ -47,18 +44,26 @@ class EventStream:
         self._rhythm = rhythm
         self._loop = asyncio.get_running_loop()
         self._keeper: asyncio.Task[None] | None = None
-        self._last_sent = self._last_chunk = self._loop.time()
+        self._began = self._last_sent = self._last_chunk = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def started(self) -> bool:
         return self._exchange.started
 
-    async def __aenter__(self) -> EventStream:
-        self._timer = self._loop.call_later(self._rhythm.grace, self._tick)
+    def keep(self) -> None:
+        """From now on the client gets a sign of life when it needs one.
+
+        Not from the start: most answers come sooner than they could need one, and every timer costs.
+        """
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._began + self._rhythm.grace, self._tick)
+
+    async def __aenter__(self) -> LiveAnswer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._stop()
         if self._keeper is not None:
             self._keeper.cancel()
 
@@ -68,19 +73,25 @@ class EventStream:
             await self._keeper
         self._last_sent = self._last_chunk = self._loop.time()
         if not self._exchange.started:
-            self._timer.cancel()
+            self._stop()
             self._timer = self._loop.call_later(self._rhythm.ping, self._tick)
-            await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
+            await self._exchange.start({**self._headers(), **UNBUFFERED}, self._filler.content_type)
             data = self._filler.opening + data
         await self._exchange.write(data)
 
+    async def settle(self) -> bool:
+        """Send nothing more unasked; true if headers went out already."""
+        self._stop()
+        if self._keeper is not None:
+            await self._keeper
+            self._stop()
+        return self._exchange.started
+
     async def end(self, data: bytes) -> None:
         """Send the last chunks and end the answer cleanly."""
-        self._timer.cancel()
-        if not self._exchange.started:
+        if not await self.settle():
             await self.write(b"")
-        elif self._keeper is not None:
-            await self._keeper
+            self._stop()
         await self._exchange.end(data)
 
     async def fail(self, data: bytes) -> None:
@@ -88,6 +99,10 @@ class EventStream:
         if self._keeper is not None:
             await self._keeper
         await self._exchange.write(data)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _tick(self) -> None:
         wait = self._due() - self._loop.time()
@@ -103,7 +118,7 @@ class EventStream:
     async def _fill(self) -> None:
         now = self._loop.time()
         if not self._exchange.started:
-            await self._exchange.start({**self._headers(), **UNBUFFERED}, CONTENT_TYPE)
+            await self._exchange.start({**self._headers(), **UNBUFFERED}, self._filler.content_type)
             await self._exchange.write(self._filler.opening)
             self._last_chunk = now
         elif now - self._last_chunk >= self._rhythm.pause:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import gateway
@@ -36,17 +37,17 @@ class Connections:
             None  # made at the first call: trusted certificates take a while to load
         )
 
-    async def post(self, body: bytes, request_id: str) -> Response:
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         """Send a call; the response once its headers are there. Raises ``GatewayError``."""
         try:
-            return await self._post(body, {"content-type": _JSON, "x-request-id": request_id})
+            return await self._post(body, {"content-type": _JSON, **headers})
         except (OSError, BadAnswer) as exc:
             raise failed(exc, self._place) from None
 
-    async def get(self, url: str, request_id: str) -> Response:
+    async def get(self, url: str, headers: Mapping[str, str]) -> Response:
         """Ask for a result; ``url`` must be one that ``same_host`` gave. Raises ``GatewayError``."""
         try:
-            return await self._ready().request("GET", target(urlsplit(url)), {"x-request-id": request_id})
+            return await self._ready().request("GET", target(urlsplit(url)), dict(headers))
         except (OSError, BadAnswer) as exc:
             raise failed(exc, self._place) from None
 

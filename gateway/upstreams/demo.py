@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from gateway.core.call import Call, PromptCall, Traits
 from gateway.core.decode.failure import Place, Said, failure
 from gateway.core.events import Batch, Event, Finish, Text, Usage
+from gateway.upstreams import Observed
 from gateway.upstreams.body import encoded, fields_of
 from gateway.upstreams.limits import Limits
 
@@ -92,6 +93,12 @@ class DemoUpstream:
 
     async def reachable(self) -> None:
         """There is nothing to connect to."""
+
+    async def wake(self) -> None:
+        """There is nothing to wake."""
+
+    async def observed(self) -> Observed | None:
+        return None
 
     async def aclose(self) -> None:
         """There is nothing to close."""

@@ -15,14 +15,15 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.core.decode.failure import Place
+from gateway.core.modal import HOSTS
 from gateway.upstreams.limits import Limits, Seconds
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS = frozenset({
     "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
-    "keep-alive", "modal-key", "modal-secret", "te", "trailer", "transfer-encoding", "upgrade",
-    "x-request-id",
+    "keep-alive", "modal-key", "modal-secret", "modal-session-id", "te", "trailer", "transfer-encoding",
+    "upgrade", "x-request-id",
 })  # fmt: skip
 _FIELD = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 
@@ -93,6 +94,7 @@ def _request_fields(value: Mapping[str, str | None]) -> Mapping[str, str | None]
 
 
 Url = Annotated[str, AfterValidator(_url)]
+RequestFields = Annotated[Mapping[str, str | None], AfterValidator(_request_fields)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none), AfterValidator(_secret)]
 
 
@@ -114,7 +116,7 @@ class Endpoint(Limits):
     forward: tuple[str, ...] | Literal["all"] = Field(
         (), description="unknown fields of the client that are passed on, or `all`"
     )
-    request_fields: Annotated[Mapping[str, str | None], AfterValidator(_request_fields)] = Field(
+    request_fields: RequestFields = Field(
         default_factory=dict,
         description="fields sent under another name ({max_tokens: parameters.max_new_tokens}) or not (null)",
     )
@@ -128,6 +130,11 @@ class Endpoint(Limits):
             missing = "modal_secret" if self.modal_secret is None else "modal_key"
             raise ValueError(f"{missing} is missing: a Modal proxy token is a key and a secret")
         return self
+
+    @property
+    def sleeps(self) -> bool:
+        host = urlsplit(self.url).hostname or ""
+        return super().sleeps or host.endswith(HOSTS)
 
     @property
     def forwarded(self) -> frozenset[str] | Literal["all"]:

@@ -9,14 +9,16 @@ Knows nothing about prompts, chats, or what an event means.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import itertools
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
 from gateway.core import modal
+from gateway.core.call import Call
 from gateway.core.decode import edge
 from gateway.core.decode.failure import Place
-from gateway.core.errors import GatewayError, UpstreamError
+from gateway.core.errors import GatewayError, NoContainer, UpstreamError
 from gateway.core.events import Batch
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.connections import Connections
@@ -27,6 +29,8 @@ from gateway.upstreams.reading import Answer, Reading, Waits
 MAX_REFUSAL = 64 << 10  # bytes read of an error's body
 REFUSAL_TIMEOUT = 5.0  # seconds for them once the headers came
 REPOLL_PAUSE = 1.0  # seconds before a result URL that had nothing twice is asked again
+QUICK_HOPS = 10  # redirects that are followed at once; later ones each take a pause's time at least
+SESSION = modal.SESSION_HEADER.lower()
 
 Chooser: TypeAlias = Callable[[str], Reading]
 """How to read an answer of this content type (lower case, without parameters). Raises ``GatewayError``."""
@@ -40,12 +44,16 @@ class Calls:
         self._waits = Waits(config.first_event_timeout, config.idle_timeout, place)
         self._place = place
 
-    async def events(self, body: bytes, request_id: str, choose: Chooser) -> AsyncGenerator[Batch, None]:
-        """Send ``body`` and give the events of the answer, one batch a read. Raises ``GatewayError``."""
+    async def events(self, body: bytes, call: Call, choose: Chooser) -> AsyncGenerator[Batch, None]:
+        """Send ``call`` as ``body`` and give the events of the answer, one batch a read.
+
+        Raises ``GatewayError``.
+        """
+        headers = _headers(call)
         patience = Patience(self._waits.first)
         response = None
         try:
-            response = await self._open(body, request_id, patience)
+            response = await self._open(body, headers, patience)
             patience.watch(response.close)
             answer = Answer(response, patience, choose(_content_type(response)), self._waits)
             while not answer.ended:
@@ -58,24 +66,27 @@ class Calls:
             if response is not None:
                 response.close()
 
-    async def _open(self, body: bytes, request_id: str, patience: Patience) -> Response:
+    async def _open(self, body: bytes, headers: Mapping[str, str], patience: Patience) -> Response:
         """The response whose body is an answer."""
+        promised = False
         try:
-            response = await self.connections.post(body, request_id)
+            response = await self.connections.post(body, headers)
             if response.status == modal.POLL_STATUS:
-                response = await self._result(response, request_id)
+                promised = True
+                response = await self._result(response, headers)
             if response.status != 200 or "content-encoding" in response.headers:
                 await self._accept(response)
             return response
         except asyncio.CancelledError:
             if patience.took():
-                raise self._waits.no_event() from None
+                raise self._waits.no_event("never" if promised else "elsewhere") from None
             raise
 
-    async def _result(self, response: Response, request_id: str) -> Response:
+    async def _result(self, response: Response, headers: Mapping[str, str]) -> Response:
         """The response with the result that a 303 points at, asked for until there is one."""
         before, url = 0, self.connections.url
-        for _ in range(modal.MAX_HOPS):
+        loop = asyncio.get_running_loop()
+        for hop in itertools.count(1):
             status = response.status
             location = response.headers.get("location")
             response.close()
@@ -83,18 +94,31 @@ class Calls:
                 await asyncio.sleep(REPOLL_PAUSE)
             if status != modal.REPOLL_STATUS:
                 url = self._followed(url, location, status)
-            before = status
+            before, asked = status, loop.time()
             try:
-                response = await self.connections.get(url, request_id)
+                response = await self.connections.get(url, headers)
             except GatewayError as error:
                 error.retry = "never"
                 raise
             if response.status not in (modal.POLL_STATUS, modal.REPOLL_STATUS):
                 return response
-        response.close()
-        raise UpstreamError(
-            f"The upstream's result was not ready after {modal.MAX_HOPS} redirects.", code="upstream_redirect"
-        )
+            if hop > QUICK_HOPS:  # an edge that is well takes minutes for one; the deadline ends a loop
+                await asyncio.sleep(asked + REPOLL_PAUSE - loop.time())
+        raise AssertionError("the count has no end")
+
+    async def wake(self) -> None:
+        """Ask for the address itself: an edge starts a container for it, and the app has nothing to do.
+
+        Whatever the app says to a GET means that it is there. Raises ``GatewayError`` where the edge answers.
+        """
+        response = await self.connections.get(self.connections.url, {})
+        try:
+            if response.status >= 300:
+                error = await self._refusal(response)
+                if isinstance(error, NoContainer) or error.code in ("upstream_auth", "upstream_stopped"):
+                    raise error
+        finally:
+            response.close()
 
     def _followed(self, base: str, location: str | None, status: int) -> str:
         """Where the result is. Raises if that is another host: our credentials must not go there."""
@@ -131,6 +155,14 @@ def _not_again(error: GatewayError, response: Response | None) -> GatewayError:
     if response is not None and response.method == "GET":  # the result of a call that Modal runs, or ran
         error.retry = "never"
     return error
+
+
+def _headers(call: Call) -> dict[str, str]:
+    """The headers that change from call to call."""
+    headers = {"x-request-id": call.request_id}
+    if call.sender.session is not None:
+        headers[SESSION] = call.sender.session
+    return headers
 
 
 def _content_type(response: Response) -> str:

@@ -23,3 +23,8 @@ class Limits(BaseModel):
     inputs_per_container: int = Field(32, ge=1, description="calls one container takes at once")
     max_containers: int = Field(1, ge=1, description="containers the app may have")
     scaledown_window: int = Field(60, ge=1, description="seconds an idle container stays")
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether idle containers are known to be stopped."""
+        return "scaledown_window" in self.model_fields_set

@@ -16,6 +16,7 @@ from gateway.core.call import Call, Traits
 from gateway.core.decode.openai import OpenAIDecoder
 from gateway.core.events import Batch
 from gateway.core.sse import SSEDecoder
+from gateway.upstreams import Observed
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import SSE, TEXT, unreadable
@@ -50,7 +51,7 @@ class OpenAIUpstream:
         self._calls = Calls(config, _address(config.url), self._place)
 
     def events(self, call: Call) -> AsyncGenerator[Batch, None]:
-        return self._calls.events(self.body(call), call.request_id, partial(self._reading, call.stream))
+        return self._calls.events(self.body(call), call, partial(self._reading, call.stream))
 
     def body(self, call: Call) -> bytes:
         fields = fields_of(call) | {"model": self._model}
@@ -60,6 +61,12 @@ class OpenAIUpstream:
 
     async def reachable(self) -> None:
         await self._calls.connections.reachable()
+
+    async def wake(self) -> None:
+        await self._calls.wake()
+
+    async def observed(self) -> Observed | None:
+        return None
 
     async def aclose(self) -> None:
         await self._calls.connections.aclose()

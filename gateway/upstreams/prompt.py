@@ -18,6 +18,7 @@ from gateway.core.decode.prompt import PromptDecoder, Shape
 from gateway.core.decode.text import TextDecoder
 from gateway.core.events import Batch
 from gateway.core.sse import LineDecoder, SSEDecoder
+from gateway.upstreams import Observed
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import framing, unreadable
@@ -65,7 +66,7 @@ class PromptUpstream:
         self._calls = Calls(config, config.url, self._place)
 
     def events(self, call: Call) -> AsyncGenerator[Batch, None]:
-        return self._calls.events(self.body(call), call.request_id, partial(self._reading, call.stream))
+        return self._calls.events(self.body(call), call, partial(self._reading, call.stream))
 
     def body(self, call: Call) -> bytes:
         fields = fields_of(call)
@@ -79,6 +80,12 @@ class PromptUpstream:
 
     async def reachable(self) -> None:
         await self._calls.connections.reachable()
+
+    async def wake(self) -> None:
+        await self._calls.wake()
+
+    async def observed(self) -> Observed | None:
+        return None
 
     async def aclose(self) -> None:
         await self._calls.connections.aclose()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.core import sse
 from gateway.core.decode import Decoder, edge, fields
 from gateway.core.decode.failure import Place
-from gateway.core.errors import GatewayError, UpstreamError, UpstreamTimeout
+from gateway.core.errors import GatewayError, Retry, UpstreamError, UpstreamTimeout
 from gateway.core.events import Event
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.patience import Patience
@@ -31,10 +31,10 @@ class Waits:
     idle: float
     place: Place
 
-    def no_event(self) -> UpstreamTimeout:
+    def no_event(self, retry: Retry = "elsewhere") -> UpstreamTimeout:
         return UpstreamTimeout(
             f"The upstream sent no event within {self.first:g} s ({self.place.at}.first_event_timeout).",
-            retry="elsewhere",
+            retry=retry,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import uvicorn
 
-from gateway.admission import Admitted, Bounds
 from gateway.app import build_app
 from gateway.auth import Keys
 from gateway.core.call import Call, Traits
@@ -26,10 +26,12 @@ from gateway.core.spec import ModelSpec
 from gateway.http.exchange import Message
 from gateway.metrics import Metrics
 from gateway.record import Record
-from gateway.routing import Deployment, Routes
+from gateway.routing.routes import Deployment, Routes
+from gateway.routing.target import Bounds, Target
 from gateway.serve import ChatCompletions, Service, World
 from gateway.settings import Auth, Server, settings_from
 from gateway.templates import load
+from gateway.upstreams import Observed
 
 T = TypeVar("T")
 BOUND = 10.0  # seconds after which a test that waits has failed; nothing is measured with it
@@ -112,7 +114,7 @@ class Visit:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        return json.loads(self.body or b"{}")
 
     async def answer(self, value: Any, *, status: str = "200 OK", kind: str = "application/json") -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -259,6 +261,7 @@ class Scripted:
         self.traits = traits
         self.calls: list[Call] = []
         self.asked = asyncio.Event()  # there was a call
+        self.woken = 0
         self._turns = turns or (HELLO,)
 
     async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
@@ -279,6 +282,16 @@ class Scripted:
     async def reachable(self) -> None:
         """It is here."""
 
+    async def wake(self) -> None:
+        """Counts; fails as the next turn would."""
+        self.woken += 1
+        turn = self._turns[min(len(self.calls), len(self._turns) - 1)]
+        if turn and isinstance(turn[0], GatewayError):
+            raise turn[0]
+
+    async def observed(self) -> Observed | None:
+        return None
+
     async def aclose(self) -> None:
         """There is nothing to close."""
 
@@ -292,7 +305,7 @@ def deployed(
 ) -> Deployment:
     """A model over these upstreams; ``spec`` are fields of its ``ModelSpec``."""
     known = ModelSpec(name, load("plain"), **(spec or {}))
-    return Deployment(known, [Admitted(upstream, bounds) for upstream in upstreams], **fields)
+    return Deployment(known, [Target(each, bounds, time.monotonic) for each in upstreams], **fields)
 
 
 class Line:

@@ -3,17 +3,19 @@ stay to the end.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.admission import Admitted, Bounds
 from gateway.app import build_app
 from gateway.core.call import PromptCall
 from gateway.core.errors import GatewayError, NoContainer, Overloaded, UpstreamError
 from gateway.core.events import Batch
+from gateway.routing.target import Bounds, Target
+from gateway.routing.target import Visit as Passage
 from gateway.settings import settings_from
 from tests.serve.house import (
     HELLO,
@@ -34,8 +36,12 @@ CALL = PromptCall("hi", {})
 COLD = NoContainer("cold", retry="elsewhere")
 
 
-async def run(upstream: Admitted) -> list[Batch]:
-    return [batch async for batch in upstream.events(CALL)]
+def target(inner: Scripted, bounds: Bounds) -> Target:
+    return Target(inner, bounds, time.monotonic)
+
+
+async def run(upstream: Target, passage: Passage | None = None) -> list[Batch]:
+    return [batch async for batch in upstream.events(CALL, passage or Passage())]
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -53,7 +59,7 @@ async def refusal(awaitable: Awaitable[Any]) -> GatewayError:
 async def test_only_so_many_calls_run_at_once_first_come_first_served() -> None:
     gates = [asyncio.Event() for _ in range(4)]
     inner = Scripted("a", *([gate.wait, *HELLO] for gate in gates))
-    upstream = Admitted(inner, Bounds(2, 8, 60.0))
+    upstream = target(inner, Bounds(2, 8, 60.0))
     ended: list[int] = []
 
     async def one(index: int) -> None:
@@ -76,7 +82,7 @@ async def test_only_so_many_calls_run_at_once_first_come_first_served() -> None:
 @pytest.mark.parametrize("places", [0, 1, 3])
 async def test_only_so_many_calls_may_wait(places: int) -> None:
     go = asyncio.Event()
-    upstream = Admitted(Scripted("a", [go.wait, *HELLO]), Bounds(1, places, 60.0))
+    upstream = target(Scripted("a", [go.wait, *HELLO]), Bounds(1, places, 60.0))
     async with asyncio.TaskGroup() as group:
         for _ in range(1 + places):
             group.create_task(run(upstream))
@@ -92,7 +98,7 @@ async def test_only_so_many_calls_may_wait(places: int) -> None:
 async def test_who_waited_too_long_is_refused_and_leaves_the_queue() -> None:
     go = asyncio.Event()
     inner = Scripted("a", [go.wait, *HELLO])
-    upstream = Admitted(inner, Bounds(1, 1, 0.001))
+    upstream = target(inner, Bounds(1, 1, 0.001))
     async with asyncio.TaskGroup() as group:
         group.create_task(run(upstream))
         await soon(inner.asked.wait())
@@ -106,7 +112,7 @@ async def test_who_waited_too_long_is_refused_and_leaves_the_queue() -> None:
 async def test_a_waiter_that_is_cancelled_gives_its_place_to_the_next() -> None:
     go = asyncio.Event()
     inner = Scripted("a", [go.wait, *HELLO], HELLO)
-    upstream = Admitted(inner, Bounds(1, 2, 60.0))
+    upstream = target(inner, Bounds(1, 2, 60.0))
     async with asyncio.TaskGroup() as group:
         group.create_task(run(upstream))
         await soon(inner.asked.wait())
@@ -124,9 +130,9 @@ async def test_a_waiter_that_is_cancelled_gives_its_place_to_the_next() -> None:
 
 @pytest.mark.parametrize("called", [True, False])
 async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_hands_it_on(called: bool) -> None:
-    upstream = Admitted(Scripted("a"), Bounds(1, 2, 60.0))
+    upstream = target(Scripted("a"), Bounds(1, 2, 60.0))
     async with asyncio.TaskGroup() as group:
-        holder = upstream.events(CALL)
+        holder = upstream.events(CALL, Passage())
         await anext(holder)
         leaving, staying = group.create_task(run(upstream)), group.create_task(run(upstream))
         await soon(until(lambda: upstream.pending == 3))
@@ -144,8 +150,8 @@ async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_hands_it_on(calle
 @pytest.mark.parametrize("ending", ["answer", "failure", "closed"])
 async def test_a_slot_lives_as_long_as_its_call(ending: str) -> None:
     turn = [[], UpstreamError("x")] if ending == "failure" else [[], *HELLO]
-    upstream = Admitted(Scripted("a", turn), Bounds(1, 0, 60.0))
-    events = upstream.events(CALL)
+    upstream = target(Scripted("a", turn), Bounds(1, 0, 60.0))
+    events = upstream.events(CALL, Passage())
     assert upstream.pending == 0
     await anext(events)
     assert upstream.pending == 1
@@ -165,31 +171,36 @@ async def test_a_container_is_waited_for_in_the_slot() -> None:
         pending.append(upstream.pending)
 
     inner = Scripted("a", [COLD], [COLD], [look, *HELLO])
-    upstream = Admitted(inner, Bounds(1, 0, 60.0, cold_timeout=60.0, cold_poll=0.0))
+    upstream = target(inner, Bounds(1, 0, 60.0, first_event=60.0, poll=0.0))
     assert await soon(run(upstream)) == list(HELLO)
     assert (len(inner.calls), pending, upstream.pending) == (3, [1], 0)
 
 
-@pytest.mark.parametrize(
-    "bounds", [Bounds(1, 0, 60.0), Bounds(1, 0, 60.0, cold_timeout=0.01, cold_poll=0.02)]
-)
-async def test_a_container_is_not_waited_for_where_no_other_look_fits(bounds: Bounds) -> None:
+async def test_a_container_is_not_waited_for_by_who_is_impatient() -> None:
     inner = Scripted("a", [COLD], HELLO)
-    assert await refusal(run(Admitted(inner, bounds))) is COLD
+    refused = await refusal(run(target(inner, Bounds(1, 0, 60.0)), Passage(patient=False)))
+    assert (type(refused), refused.headers) == (NoContainer, {"retry-after": "5"})
+    assert len(inner.calls) == 1
+
+
+async def test_a_container_is_not_waited_for_where_no_other_look_fits() -> None:
+    inner = Scripted("a", [COLD], HELLO)
+    bounds = Bounds(1, 0, 60.0, first_event=0.01, poll=60.0)
+    assert isinstance(await refusal(run(target(inner, bounds))), NoContainer)
     assert len(inner.calls) == 1
 
 
 async def test_a_container_is_waited_for_until_the_deadline() -> None:
     inner = Scripted("a", [COLD])
-    upstream = Admitted(inner, Bounds(1, 0, 60.0, cold_timeout=0.03, cold_poll=0.001))
-    assert await refusal(run(upstream)) is COLD
+    upstream = target(inner, Bounds(1, 0, 60.0, first_event=0.03, poll=0.001))
+    assert isinstance(await refusal(run(upstream)), NoContainer)
     assert len(inner.calls) > 1
     assert upstream.pending == 0
 
 
 async def test_other_failures_are_not_waited_for() -> None:
     inner = Scripted("a", [UpstreamError("broken")], HELLO)
-    upstream = Admitted(inner, Bounds(1, 0, 60.0, cold_timeout=60.0, cold_poll=0.0))
+    upstream = target(inner, Bounds(1, 0, 60.0, first_event=60.0, poll=0.0))
     assert (await refusal(run(upstream))).message == "broken"
 
 
@@ -244,9 +255,12 @@ class Cold:
     def __init__(self, times: int) -> None:
         self.times = times
         self.paths: list[str] = []
+        self.posted: list[str] = []
 
     async def __call__(self, visit: Visit) -> None:
         self.paths.append(visit.path)
+        if visit.method == "POST":
+            self.posted.append(visit.path)
         if visit.path == "/m" and self.paths.count("/m") <= self.times:
             await visit.answer(b"", status="503 Service Unavailable", kind="text/plain")
         else:
@@ -278,7 +292,8 @@ async def test_a_model_that_waits_is_asked_again_until_its_container_is_ready() 
 async def test_a_model_that_falls_back_does_so_at_once() -> None:
     script = Cold(1)
     assert (await cold_answer(script, "fallback")).status_code == 200
-    assert script.paths == ["/m", "/spare"]
+    assert script.posted == ["/spare"]
+    assert "/m" in script.paths  # it was asked for a container
 
 
 async def test_a_model_that_fails_when_cold_tells_the_client() -> None:
@@ -286,7 +301,9 @@ async def test_a_model_that_fails_when_cold_tells_the_client() -> None:
     answer = await cold_answer(script, "fail")
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "upstream_cold"
-    assert script.paths == ["/m"]
+    assert answer.headers["retry-after"] == "5"
+    assert script.posted == []
+    assert "/m" in script.paths
 
 
 async def test_the_end_of_the_server_closes_the_connections_to_the_containers() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Bounds
 from gateway.app import build_app
 from gateway.auth import ANYONE, Caller
 from gateway.core.call import PromptCall
@@ -18,7 +17,10 @@ from gateway.core.errors import (
     UpstreamError,
 )
 from gateway.core.events import Extra, Finish, Text
-from gateway.routing import RetryBudget, Routes
+from gateway.routing.attempts import Attempts
+from gateway.routing.budget import RetryBudget
+from gateway.routing.routes import Routes
+from gateway.routing.target import Bounds, Visit
 from gateway.settings import settings_from
 from tests.serve.house import HELLO, Desk, House, Line, Scripted, container, deployed, house, listening, soon
 from tests.serve.test_chat import chunks, greet, post
@@ -74,7 +76,7 @@ async def test_the_upstream_with_the_fewest_calls_goes_first() -> None:
     model = deployed(Scripted("a"), Scripted("b"), Scripted("c"), balance="least_pending")
     routes = Routes([model])
     assert [order(routes)[0] for _ in range(3)] == ["a", "b", "c"]  # equally busy: in turn
-    held = [model.upstreams[index].events(CALL) for index in (0, 0, 2)]
+    held = [model.upstreams[index].events(CALL, Visit()) for index in (0, 0, 2)]
     for events in held:
         await anext(events)
     assert [order(routes) for _ in range(3)] == [["b", "c", "a"]] * 3
@@ -91,7 +93,8 @@ def test_fallback_models_follow_in_order_if_the_caller_may_call_them() -> None:
     routes = Routes(models)
 
     def names(caller: Caller) -> list[str]:
-        return [each.upstream.name for each in routes.candidates(models[0], caller)]
+        attempts = Attempts(routes, models[0], caller, "wait", 0.0)
+        return [attempts.current.upstream.name, *(each.upstream.name for each in attempts.after(ELSEWHERE))]
 
     assert names(ANYONE) == ["m0", "m1", "x0", "y0"]
     assert names(Caller("some", ("m", "y"))) == ["m1", "m0", "y0"]
@@ -169,7 +172,7 @@ async def test_a_model_without_a_container_goes_elsewhere_unless_it_is_to_fail(
     upstream, spare = Scripted("a", [NoContainer("cold", retry="elsewhere")]), Scripted("spare")
     desk = Desk(deployed(upstream, cold=cold, fallback=("x",)), deployed(spare, name="x"))
     line = await desk.ask()
-    assert (line.status, len(upstream.calls), len(spare.calls)) == (status, 1, calls)
+    assert (line.status, upstream.woken, len(upstream.calls), len(spare.calls)) == (status, 1, 0, calls)
 
 
 async def test_a_model_that_fails_when_cold_still_goes_elsewhere_with_other_failures() -> None:

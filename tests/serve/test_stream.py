@@ -1,20 +1,27 @@
 """Streams that stay alive while the model is silent, and that say nothing out of order."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from gateway.core.encode.chunks import PING
 from gateway.http.exchange import Exchange, Message
-from gateway.http.stream import EventStream, Filler, Rhythm
+from gateway.http.rhythm import Rhythm
+from gateway.http.stream import EVENT_STREAM, Filler, LiveAnswer
 from tests.serve.house import HELLO, Desk, Line, Scripted, deployed, faster, soon
 
-FILLER = Filler(b"[opening]", b"[ping]", lambda: b"[pause]")
+FILLER = Filler(EVENT_STREAM, b"[opening]", b"[ping]", lambda: b"[pause]")
 NEVER = 1e6  # seconds
 
 
-def stream_to(line: Line, rhythm: Rhythm) -> EventStream:
-    return EventStream(Exchange(line.send, "req_1"), dict, FILLER, rhythm)
+@asynccontextmanager
+async def stream_to(line: Line, rhythm: Rhythm) -> AsyncIterator[LiveAnswer]:
+    """An answer that has proved slow."""
+    async with LiveAnswer(Exchange(line.send, "req_1"), dict, FILLER, rhythm) as stream:
+        stream.keep()
+        yield stream
 
 
 async def test_nothing_is_promised_before_the_grace_is_over() -> None:

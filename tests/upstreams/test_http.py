@@ -10,9 +10,9 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.core import modal
 from gateway.core.errors import GatewayError
 from gateway.core.events import Text
+from gateway.upstreams.http import QUICK_HOPS
 from gateway.upstreams.reading import MAX_WHOLE
 from tests.upstreams import fake
 from tests.upstreams.calling import ask, asked, chat, chatting, outcome, prompting
@@ -139,11 +139,11 @@ async def test_results_are_waited_for_until_the_deadline() -> None:
         await server.left()
 
 
-async def test_redirects_without_end_are_an_error() -> None:
+async def test_redirects_without_end_end_at_the_deadline_and_are_not_followed_in_a_hurry() -> None:
     async with fake.serving(fake.always(redirect(RESULT))) as server:
-        failure = (await asked(server.url)).failure
-        assert (failure.status, failure.code, failure.retry) == (502, "upstream_redirect", "never")
-        assert len(server.requests) == 1 + modal.MAX_HOPS
+        failure = (await asked(server.url, first_event_timeout=0.5)).failure
+        assert (failure.status, failure.code, failure.retry) == (504, "upstream_timeout", "never")
+        assert len(server.requests) == 2 + QUICK_HOPS
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from gateway.core.errors import (
     GatewayError,
     NoContainer,
     Retry,
+    Saturated,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -170,6 +171,9 @@ def _refusal(place: Place, status: int, body: bytes) -> GatewayError:
         return of_status(status, quoted(detail, place), place)
     if status == modal.NOT_READY:
         return NoContainer(f"No container of {place.at} is ready.", headers=RETRY_SOON, retry="elsewhere")
+    if status == modal.LIMITED:
+        message = "The upstream takes no more calls just now. Try again in a few seconds."
+        return Saturated(message, headers=RETRY_SOON, retry="elsewhere")
     return rejected("", place) if status == 400 else of_status(status, "", place)
 
 

@@ -1,0 +1,129 @@
+"""How many calls an upstream gets at once, who waits for that, and whose turn is next.
+
+Rule: a free slot goes to the waiting key that holds the fewest, equals in turn, so that a key which floods
+delays only itself; where the queue is full, the key that fills it gives way. A waiter that is cancelled
+leaves at once. The limit yields when the upstream says that it is full, and recovers with every call that
+ends. Knows nothing about what is being asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from gateway.core.errors import Overloaded
+
+RETRY_AFTER = 5  # seconds
+
+
+class Slots:
+    """At most ``limit`` slots taken, and at most ``places`` calls waiting for one."""
+
+    def __init__(self, limit: int, places: int) -> None:
+        self.taken = 0
+        self.waiting = 0
+        self._most = limit
+        self._limit = float(limit)
+        self._places = places
+        self._held: dict[str, int] = {}  # slots by key, without zeros
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key, the longest unserved first
+
+    @property
+    def full(self) -> bool:
+        return self.taken >= int(self._limit)
+
+    def take(self, key: str) -> bool:
+        """Take a slot that is free; false if there is none, or somebody waits for it."""
+        if self.waiting or self.full:
+            return False
+        self._hold(key)
+        return True
+
+    async def wait(self, key: str, seconds: float, *, first: bool = False) -> None:
+        """Wait for a slot; ``first``: ahead of the others of this key. Raises ``Overloaded``."""
+        if not first and self.waiting >= self._places:
+            self._make_room(key)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(key, deque())
+        if first:
+            queue.appendleft(turn)
+        else:
+            queue.append(turn)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await turn
+        except BaseException as exc:
+            self._leave(key, turn)
+            if isinstance(exc, TimeoutError):
+                raise overloaded("No slot of this model came free in time.") from None
+            raise
+
+    def free(self, key: str) -> None:
+        """Give a slot back, and room for a little more to an upstream that had been full."""
+        self._limit = min(self._limit + 1 / self._limit, self._most)
+        self._release(key)
+
+    def refused(self, key: str) -> None:
+        """Give back a slot that the upstream had no room for: it takes one call less than it was given."""
+        self._limit = max(1.0, self.taken - 1.0)
+        self._release(key)
+
+    def _release(self, key: str) -> None:
+        self.taken -= 1
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self.waiting and not self.full:
+            key = min(self._queues, key=lambda one: self._held.get(one, 0))
+            turn = self._next(key, self._queues.pop(key))
+            if not turn.done():  # a waiter that was cancelled may not have run since
+                self._hold(key)
+                turn.set_result(None)
+
+    def _next(self, key: str, queue: deque[asyncio.Future[None]]) -> asyncio.Future[None]:
+        """The first in this queue, which goes behind those of other keys."""
+        turn = queue.popleft()
+        self.waiting -= 1
+        if queue:
+            self._queues[key] = queue
+        return turn
+
+    def _hold(self, key: str) -> None:
+        self.taken += 1
+        self._held[key] = self._held.get(key, 0) + 1
+
+    def _leave(self, key: str, turn: asyncio.Future[None]) -> None:
+        """Out of the queue; a slot that came too late is passed on."""
+        queue = self._queues.get(key, ())
+        if turn in queue:
+            self._drop(key, turn)
+        elif turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._release(key)
+
+    def _drop(self, key: str, turn: asyncio.Future[None]) -> None:
+        queue = self._queues[key]
+        queue.remove(turn)
+        self.waiting -= 1
+        if not queue:
+            del self._queues[key]
+
+    def _make_room(self, key: str) -> None:
+        """Turn away the newest of the key that waits most, if that is not the one that asks."""
+        most = max(self._queues, key=lambda one: len(self._queues[one]), default=key)
+        if len(self._queues.get(most, ())) <= len(self._queues.get(key, ())) + 1:
+            raise overloaded("The queue of this model is full.")
+        turn = self._queues[most][-1]
+        self._drop(most, turn)
+        if not turn.done():
+            message = "The queue of this model is full, most of it with requests of this key."
+            turn.set_exception(overloaded(message))
+
+
+def overloaded(message: str) -> Overloaded:
+    return Overloaded(
+        f"{message} Try again in a few seconds.", headers={"retry-after": str(RETRY_AFTER)}, retry="elsewhere"
+    )
