@@ -35,6 +35,7 @@ from gateway.templates import load as load_template
 from gateway.tokens import counter
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.kinds import build
+from gateway.upstreams.modal_sdk.config import ModalConfig
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -93,7 +94,7 @@ def _target(name: str, index: int, model: Model, clock: Callable[[], float]) -> 
         config.max_concurrency,
         config.max_queue,
         config.queue_timeout,
-        first_event=config.first_event_timeout if isinstance(config, Endpoint) else 0.0,
+        first_event=config.first_event_timeout if isinstance(config, Endpoint | ModalConfig) else 0.0,
         window=config.scaledown_window,
         sleeps=config.sleeps,
     )

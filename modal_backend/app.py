@@ -20,7 +20,7 @@ from typing import Any
 
 import modal
 
-from modal_backend import probe
+from modal_backend import probe, spawned
 from modal_backend.container import Container, gpus_here, log, remarks, server_command
 from modal_backend.contract import ASGIApp
 from modal_backend.deployment import CACHE, MODELS, Deployment, When
@@ -30,6 +30,8 @@ from modal_backend.source import CARRIED, chosen
 PORT = 8000  # of an inference server inside its container
 DOWNLOAD = 4 * 3600  # seconds
 MARGIN = 10  # seconds before Modal ends a container that does not start, in which it says why
+UNREAD = 120.0  # seconds that a full partition is waited for; it holds 5,000 events (modal 1.6.4, Queue)
+KEPT = 600  # seconds after the last event until Modal clears a partition that nobody read to its end
 CACHES = {
     "HF_HOME": f"{MODELS}/huggingface",
     "VLLM_CACHE_ROOT": f"{CACHE}/vllm",
@@ -85,6 +87,18 @@ class Backend:
     def web(self) -> ASGIApp:
         return self.container.app()
 
+    @modal.method()
+    async def answer(self, body: dict[str, Any], partition: str | None = None) -> dict[str, Any] | None:
+        """For calls through the SDK: the answer, or None once its events are in this partition."""
+        if partition is None:
+            return await spawned.whole(self.container.engine, body)
+
+        async def write(events: list[bytes]) -> None:
+            await pieces.put_many.aio(events, timeout=UNREAD, partition=partition, partition_ttl=KEPT)
+
+        await spawned.streamed(self.container.engine, body, write)
+        return None
+
     @modal.exit()
     async def stop(self) -> None:
         await self.container.close()
@@ -109,6 +123,7 @@ class Served:
 
 
 app = modal.App(deployment.app_name)
+pieces = modal.Queue.from_name(f"{deployment.app_name[:57]}-pieces", create_if_missing=True)
 image = image_of(deployment, carried)
 slim = modal.Image.debian_slim().env({CARRIED: carried}).add_local_python_source("modal_backend")
 volumes: dict[Any, Any] = {

@@ -173,7 +173,7 @@ class _Stream:
 
     async def fail(self, error: Exception) -> None:
         if self._open:
-            await self.write(answers.error_event(*_told(error)), last=True)
+            await self.write(answers.error_event(*told(error)), last=True)
         else:
             await _error(self._send, error)
 
@@ -228,7 +228,7 @@ def _allow(method: str, *allowed: str) -> None:
         raise _Refused(405, "method_not_allowed", message, [(b"allow", ", ".join(allowed).encode())])
 
 
-def _told(error: Exception) -> tuple[str, str, int]:
+def told(error: Exception) -> tuple[str, str, int]:
     """Message, code and status for the client. What we did not foresee is logged and not shown."""
     if isinstance(error, _Refused | EngineError):
         return str(error), error.code, error.status
@@ -237,7 +237,7 @@ def _told(error: Exception) -> tuple[str, str, int]:
 
 
 async def _error(send: Send, error: Exception) -> None:
-    message, code, status = _told(error)
+    message, code, status = told(error)
     headers = error.headers if isinstance(error, _Refused) else ()
     await _json(send, status, answers.error_body(message, code, status), headers)
 

@@ -44,7 +44,7 @@ from gateway.core.template.front import Front
 from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.upstreams import demo as demo_kind
-from gateway.upstreams import endpoint, kinds, limits, openai, prompt
+from gateway.upstreams import endpoint, kinds, limits, modal_config, openai, prompt
 from modal_backend.deployment import read as read_deployment
 from tests.clients.process import free_port, gateway, serving
 from tests.conftest import Golden
@@ -108,6 +108,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "http": endpoint.Endpoint,
     "kind-prompt": prompt.PromptConfig,
     "kind-openai": openai.OpenAIConfig,
+    "kind-modal": modal_config.ModalConfig,
     "kind-demo": demo_kind.DemoConfig,
     "fail": demo_kind.Fail,
 }

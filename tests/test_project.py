@@ -370,6 +370,7 @@ def test_the_gateway_and_the_backend_never_import_each_other() -> None:
         ("prometheus_client", ("gateway.metrics",)),
         ("httptools", ("gateway.upstreams", "gateway.http.connection")),
         ("gateway.app", COMMAND_LINE),
+        ("gateway.simulate", ("gateway.cli", "gateway.simulate")),
         ("typer", COMMAND_LINE),
         ("rich", COMMAND_LINE),
     ],

@@ -7,6 +7,7 @@
     demo.py      the demo and its model container
     check.py  render.py  keys.py  schema.py  conformance.py    one command each
     deployments.py  deploy, add, backend
+    simulate.py  the simulated edge, and the app behind it
     show.py      what it looks like
 
 Rule: a command ends in what was asked for, or in one line ``error: ...`` and exit code 2. What it needs is

@@ -17,6 +17,7 @@ from gateway.cli.sources import Source, callers, key_line
 from gateway.core.errors import GatewayError
 from gateway.routing.routes import Deployment
 from gateway.settings import ConfigError, Model, Settings
+from gateway.upstreams.modal_sdk.config import ModalConfig
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,7 +27,7 @@ class Line:
     model: str
     template: str | None  # None: the upstream renders the prompt itself
     kind: str
-    host: str | None  # None: there is nothing to connect to
+    host: str | None  # or the function's name at Modal; None: there is nothing to connect to
     wrong: str | None
 
 
@@ -37,6 +38,7 @@ def check(source: Source, *, json: bool) -> int:
     problems = list(dict.fromkeys(line.wrong for line in lines if line.wrong))
     wrong, notes = _deployments(settings, source)
     problems += wrong
+    notes += _remarks(settings)
     if settings.auth.mode == "keys" and not callers(settings.auth):
         problems.insert(0, f"auth.keys has no key. Create one: {key_line(settings.auth)}")
     if json:
@@ -64,6 +66,17 @@ def _deployments(settings: Settings, source: Source) -> tuple[list[str], list[st
         except show.CommandError as exc:
             wrong.append(f"models.{name}.from: {exc}")
     return wrong, notes
+
+
+def _remarks(settings: Settings) -> list[str]:
+    """What is worth knowing of upstreams and is no mistake."""
+    return [
+        f"models.{name}: {remark}"
+        for name, model in settings.models.items()
+        for upstream in model.upstreams
+        if isinstance(upstream, ModalConfig)
+        for remark in upstream.remarks
+    ]
 
 
 def _print_json(settings: Settings, lines: list[Line], problems: list[str]) -> None:
@@ -118,8 +131,9 @@ async def _connect(made: Deployment, index: int) -> str | None:
 def _line(name: str, model: Model, index: int, wrong: str | None) -> Line:
     upstream = model.upstreams[index]
     url = getattr(upstream, "url", None)
+    host = upstream.named if isinstance(upstream, ModalConfig) else urlsplit(url).netloc if url else None
     template = model.template if upstream.traits.speaks == "prompt" else None
-    return Line(name, template, upstream.kind, urlsplit(url).netloc if url else None, wrong)
+    return Line(name, template, upstream.kind, host, wrong)
 
 
 def _row(line: Line) -> tuple[str, str, str, str]:

@@ -49,6 +49,13 @@ class Kind(StrEnum):
     openai = "openai"
 
 
+class Simulated(StrEnum):
+    """What of Modal's is imitated."""
+
+    web_function = "web-function"
+    server = "server"
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; the exit code. 1: the answer is bad news, 2: the question cannot be answered."""
     from gateway.core.errors import GatewayError
@@ -250,6 +257,53 @@ def backend(
     options += ["--engine", engine] if engine else []
     options += ["--model", model] if model else []
     return deployments.backend(deployment, options)
+
+
+@app.command()
+def simulate(
+    mode: Annotated[Simulated, typer.Option(help="What it is.")] = Simulated.web_function,
+    app: Annotated[
+        str | None, typer.Option(metavar="URL", help="What runs in its containers [a demo engine].")
+    ] = None,
+    boot: Annotated[str, typer.Option(help="Seconds that a boot takes: 20, or drawn from 15-30.")] = "5",
+    idle: Annotated[float, typer.Option(min=0, help="Seconds that an idle container stays.")] = 60,
+    max_inputs: Annotated[int, typer.Option(min=1, help="Requests at once in a container.")] = 32,
+    max_containers: Annotated[int, typer.Option(min=1, help="Containers at once.")] = 1,
+    edge_timeout: Annotated[
+        float, typer.Option(min=0, help="Web function: seconds until a 303, if no answer has begun.")
+    ] = 150,
+    function_timeout: Annotated[
+        float, typer.Option(min=0, help="Web function: seconds that a request may run in a container.")
+    ] = 300,
+    require_auth: Annotated[
+        str | None, typer.Option(metavar="KEY:SECRET", help="Answer 401 without this proxy token.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the ids, and of boots that are drawn.")] = 0,
+    port: Port = 8002,
+    json: Annotated[bool, typer.Option("--json", help="Print lines of JSON.")] = False,
+) -> int:
+    """Stand in for Modal on this machine: containers that boot, queue, redirect, scale to zero, and fail.
+
+    A request may ask for more with the header `x-simulate: boot=SECONDS;fault=NAME`. Faults:
+    missing-credentials, invalid-credentials, stopped, unknown, disabled, expired, limited, not-ready, html,
+    reset, timed-out, terminated, lost-track, raised, error, loop, relative, elsewhere, repoll, crash-early,
+    crash, cut, stall, boot-fails, boot-never.
+    """
+    from gateway.cli import simulate as simulating
+    from gateway.simulate.options import Mode, Options
+
+    options = Options(
+        mode=Mode(mode.value),
+        boot=simulating.boot_of(boot),
+        idle=idle,
+        max_inputs=max_inputs,
+        max_containers=max_containers,
+        edge_timeout=edge_timeout,
+        function_timeout=function_timeout,
+        seed=seed,
+    )
+    place = simulating.Place(port, app, json)
+    return simulating.simulate(place, simulating.with_token(options, require_auth))
 
 
 @keys.command("create")

@@ -35,11 +35,11 @@ def demo(port: int) -> int:
     other = port + 1 if port < 65535 else 8000
     sock = bind("127.0.0.1", port, f"make run PORT={other}, or {program()} demo --port {other}")
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    with _container() as container:
+    with demo_container() as container:
         from gateway.app import build_app  # takes as long as the container to start, so meanwhile
         from gateway.settings import settings_from
 
-        settings = settings_from(configuration(_url(container)))
+        settings = settings_from(configuration(container_url(container)))
         app = stoppable(build_app(settings, loopback=True))
         company = _Company(container, address)
         company.running = Running(configure(app, DRAIN), sock, company.show)
@@ -73,8 +73,8 @@ def configuration(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _container() -> Iterator[subprocess.Popen[str]]:
-    """The process; it is gone afterwards.
+def demo_container() -> Iterator[subprocess.Popen[str]]:
+    """The process of a container with the demo engine; it is gone afterwards.
 
     It holds the other end of a pipe to us, and ends when the pipe does: that is how it hears of a kill -9.
     In a session of its own, Ctrl-C does not reach it before we are done with it.
@@ -100,7 +100,8 @@ def _container() -> Iterator[subprocess.Popen[str]]:
             process.communicate()
 
 
-def _url(container: subprocess.Popen[str]) -> str:
+def container_url(container: subprocess.Popen[str]) -> str:
+    """Where it answers, once it does. Raises ``CommandError``."""
     assert container.stdout is not None
     line = container.stdout.readline()
     if not line:

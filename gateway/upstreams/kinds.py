@@ -13,15 +13,18 @@ from pydantic import BaseModel, Field
 
 from gateway.upstreams import Upstream
 from gateway.upstreams.demo import DemoConfig, DemoUpstream
+from gateway.upstreams.modal_sdk import ModalUpstream
+from gateway.upstreams.modal_sdk.config import ModalConfig
 from gateway.upstreams.openai import OpenAIConfig, OpenAIUpstream
 from gateway.upstreams.prompt import PromptConfig, PromptUpstream
 
-Config: TypeAlias = PromptConfig | OpenAIConfig | DemoConfig
+Config: TypeAlias = PromptConfig | OpenAIConfig | ModalConfig | DemoConfig
 UpstreamConfig: TypeAlias = Annotated[Config, Field(discriminator="kind")]
 
 _UPSTREAMS: Mapping[type[BaseModel], Callable[..., Upstream]] = {
     PromptConfig: PromptUpstream,
     OpenAIConfig: OpenAIUpstream,
+    ModalConfig: ModalUpstream,
     DemoConfig: DemoUpstream,
 }
 KINDS: tuple[str, ...] = tuple(config.model_fields["kind"].default for config in _UPSTREAMS)

@@ -34,6 +34,7 @@ async def test_the_class_serves_without_modal(deployed: Any, host: Host, client:
     url = host.serve(backend.web())
     assert (await client.post(url, json={"prompt": "repeat: hello"})).json()["prompt"] == "hello"
     assert (await client.get(f"{url}/health")).json()["engine"] == "demo"
+    assert (await backend.answer({"prompt": "repeat: hello"}))["prompt"] == "hello"
     await backend.stop()
 
 

@@ -6,16 +6,19 @@ fixture here fails it. A kind without a connection says so (``wired``) and is ex
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.core.call import Call
 from gateway.upstreams import Upstream
 from gateway.upstreams.demo import DemoConfig, DemoUpstream
+from gateway.upstreams.modal_sdk import ModalUpstream
+from gateway.upstreams.modal_sdk.config import ModalConfig
 from tests.upstreams import fake
-from tests.upstreams.calling import ask, chat, chatting, prompting
+from tests.upstreams.calling import AT, ask, chat, chatting, prompting
 from tests.upstreams.fake import Fake, Peer, Script
+from tests.upstreams.modal_fake import FakeModal
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,26 @@ async def _demo(script: Script) -> AsyncIterator[tuple[Upstream, Fake]]:
         yield DemoUpstream("m", DemoConfig(responses=("he llo",)), model="m", at="models.m.upstream"), server
 
 
+async def _generate(prompt: str) -> AsyncGenerator[object, None]:
+    yield "he"
+    yield {"prompt": " llo"}
+    yield {"finish_reason": "stop", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+
+@asynccontextmanager
+async def _modal(script: Script) -> AsyncIterator[tuple[Upstream, Fake]]:
+    """Nothing reaches the server: Modal's SDK is a fake in this process, and its failures are its own."""
+    sdk = FakeModal(functions={"f": _generate})
+    config = ModalConfig(app="demo", function="f")
+    async with fake.serving(script) as server:
+        upstream = ModalUpstream("m", config, model="m", at=AT, sdk=sdk)
+        try:
+            yield upstream, server
+        finally:
+            await upstream.aclose()
+            await sdk.stop()
+
+
 KITS = {
     "prompt": Kit(
         call=ask,
@@ -99,6 +122,7 @@ KITS = {
         garbage=fake.response(b'{"prompt":"he llo"}'),
     ),
     "demo": Kit(call=ask, open=_demo, wired=False),
+    "modal": Kit(call=ask, open=_modal, wired=False),
 }
 
 

@@ -1,0 +1,98 @@
+"""A client that leaves ends its input, wherever that was; the app sees its connection close."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from gateway.simulate.options import Boot, Options
+from tests.simulate.apps import held, streamed
+from tests.simulate.simulated import AT_ONCE, LONG, Simulated, client, simulated, visit
+from tests.upstreams.fake import LAST_CHUNK, Peer, chunk, head, serving, soon
+
+BODY = b'{"prompt": "hello"}'
+
+
+async def leave(asking: asyncio.Task[httpx.Response]) -> None:
+    asking.cancel()
+    await asyncio.wait({asking})
+
+
+async def nothing_left(edge: Simulated) -> None:
+    await edge.until(lambda: edge.counts.cancelled == 1)
+    assert edge.state["inputs"] == {"queued": 0, "running": 0, "open": 0}
+
+
+async def test_leaving_the_queue() -> None:
+    async with (
+        serving(streamed()) as app,
+        simulated(app.url, Options(boot=LONG)) as edge,
+        client(edge) as http,
+    ):
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(http.post("/", content=BODY))
+            await edge.until(lambda: edge.counts.requests == 1)
+            await leave(asking)
+        await nothing_left(edge)
+        assert app.requests == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_leaving_a_container(begun: bool) -> None:
+    script = streamed() if begun else held(asyncio.Event())
+    async with (
+        serving(script) as app,
+        simulated(app.url, Options(boot=AT_ONCE)) as edge,
+        client(edge) as http,
+    ):
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(http.post("/", content=BODY))
+            await app.visited(requests=1)
+            await leave(asking)
+        await app.left()
+        await nothing_left(edge)
+
+
+async def test_leaving_a_result_url() -> None:
+    options = Options(boot=AT_ONCE, edge_timeout=0.5)
+    script = held(asyncio.Event())
+    async with serving(script) as app, simulated(app.url, options) as edge, client(edge) as http:
+        answer = await http.post("/", content=BODY)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(http.get(answer.headers["location"]))
+            await edge.until(lambda: edge.counts.polls == 1 or asking.done())
+            await leave(asking)
+        await app.left()
+        await nothing_left(edge)
+
+
+async def test_hundreds_that_leave_at_random_leave_nothing_behind() -> None:
+    draw = random.Random(7)
+
+    async def paced(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(head())
+        for _ in range(draw.randrange(4)):
+            await asyncio.sleep(0.01)  # the pace of a model
+            await peer.send(chunk(b"data: {}\n\n"))
+        await peer.send(LAST_CHUNK)
+        await peer.gone()
+
+    async def for_a_while(edge: Simulated, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await visit(edge, BODY)
+
+    options = Options(boot=Boot(0.05, 0.05), idle=0.02, max_inputs=10, edge_timeout=0.03)
+    async with serving(paced) as app, simulated(app.url, options) as edge:
+        await soon(asyncio.gather(*(for_a_while(edge, draw.uniform(0, 2)) for _ in range(300))))
+        await edge.until(lambda: edge.state["inputs"]["running"] == edge.state["inputs"]["queued"] == 0)
+        await app.left()
+        counts, unfetched = edge.counts, edge.state["inputs"]["open"]
+        assert counts.requests == counts.answered + counts.cut + counts.cancelled + unfetched
+        assert counts.cancelled and counts.answered
+        assert (await soon(visit(edge, BODY)))[0] == 200
