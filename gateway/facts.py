@@ -27,7 +27,7 @@ FACTS: Mapping[str, str] = {
 }
 """Key of a deployment file -> key of a model's entry."""
 _PATHS = ("template", "tokenizer")  # relative to the file they stand in, if there is such a file
-_SERVERS = ("vllm", "sglang")  # engines that speak OpenAI's API
+_SERVERS = ("vllm", "sglang")  # with `serve: server` they speak OpenAI's API
 
 
 def with_facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def with_facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(facts.get(key), str):  # one stands for a list of one, as where it is deployed
             facts[key] = [facts[key]]
     merged = {**facts, **entry}
-    if data.get("engine") in _SERVERS:
+    if data.get("engine") in _SERVERS and data.get("serve") == "server":
         for key in ("upstream", "upstreams"):
             if key in merged:
                 merged[key] = _speaking_openai(merged[key], file.stem)

@@ -182,7 +182,8 @@ def _error(message: str, code: str, status: int) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, int]:
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    counted = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return counted if usage.cached_tokens is None else {**counted, "cached_tokens": usage.cached_tokens}
 
 
 def _logprob(entry: Logprob) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 MODELS = "/models"  # where weights are mounted
 CACHE = "/cache"  # where compiled kernels are mounted
 ENGINES = ("demo", "transformers", "embed", "vllm", "sglang")
-SERVERS = ("vllm", "sglang")  # run as servers of their own, which speak OpenAI's API
+SERVERS = ("vllm", "sglang")  # programs that `serve: server` runs, and which speak OpenAI's API
 
 # doc: modal.com/docs/guide/gpu; `H100!` is never upgraded to an H200, `B200+` may be a B300.
 GPUS: Mapping[str, int] = {
@@ -175,8 +175,8 @@ class Deployment:
         self._check_engine()
 
     def _check_engine(self) -> None:
-        if self.engine in SERVERS and self.serve != "server":
-            raise DeploymentError(f"serve: the engine {self.engine} needs `serve: server`")
+        if self.engine == "sglang" and self.serve != "server":
+            raise DeploymentError("serve: the engine sglang needs `serve: server`")
         if self.snapshot != "none" and self.serve == "server":
             raise DeploymentError("snapshot: goes with `serve: web` alone")
         if self.snapshot == "gpu" and (not self.gpu or self.gpus > 1):
@@ -199,7 +199,7 @@ class Deployment:
     @property
     def speaks(self) -> Literal["prompt", "openai"]:
         """The kind of upstream that a gateway needs for it."""
-        return "openai" if self.engine in SERVERS else "prompt"
+        return "openai" if self.engine in SERVERS and self.serve == "server" else "prompt"
 
     def warnings(self) -> list[str]:
         """What may be deployed, but should not stay."""

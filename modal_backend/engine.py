@@ -51,6 +51,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int = 0
+    cached_tokens: int | None = None
+    """Of the prompt's, those whose calculation was kept from earlier requests; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from modal_backend.__main__ import _Server, listen
 from modal_backend.container import DEAD, Container, server_command
@@ -35,12 +36,14 @@ class _Warm(_Server):
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
+    if options.model and not Path(options.model).is_dir():  # else it is taken for a name on the hub
+        sys.exit(f"--model: there is no folder {options.model}")
     try:
         deployment = load(options.deployment)[0] if options.deployment else chosen()[0]
     except DeploymentError as exc:
         sys.exit(str(exc))
     deployment = on_this_machine(deployment, options.engine, options.model)
-    if deployment.engine not in ENGINES:
+    if deployment.speaks == "openai":
         _become(deployment, options.port)
     container = Container(deployment)
     try:

@@ -74,7 +74,7 @@ def test_every_preset_makes_an_entry(file: Path) -> None:
     made = settings_from({"models": {"m": {"from": file.stem, "upstream": upstream}}}, {}).models["m"]
     facts = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert made.template == facts["template"]
-    assert made.upstreams[0].kind == ("openai" if facts["engine"] == "vllm" else "prompt")
+    assert made.upstreams[0].kind == ("openai" if facts.get("serve") == "server" else "prompt")
     assert deployment("m", made, Path()).spec.template is not None
 
 

@@ -29,10 +29,17 @@ def _transformers(arguments: Mapping[str, Any]) -> Engine:
     return make(arguments)
 
 
+def _vllm(arguments: Mapping[str, Any]) -> Engine:
+    from modal_backend.engines.vllm_engine import make
+
+    return make(arguments)
+
+
 ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Engine]] = {
     "demo": _demo,
     "embed": _embed,
     "transformers": _transformers,
+    "vllm": _vllm,
 }
 
 

@@ -46,7 +46,7 @@ WRONG = [
     ({"schedule": {"warm_up": {"cron": "8"}}}, "schedule.warm_up.cron: five fields are needed"),
     ({"secrets": [{"required_keys": ["A"]}]}, r"secrets\[0\].name: is required"),
     ({"verified": "yes"}, "verified: must be none, built-offline or ran-on-gpu"),
-    ({"engine": "vllm"}, "serve: the engine vllm needs `serve: server`"),
+    ({"engine": "sglang"}, "serve: the engine sglang needs `serve: server`"),
     ({"engine": "vllm", "serve": "server", "snapshot": "gpu"}, "snapshot: goes with `serve: web` alone"),
     ({"snapshot": "gpu", "gpu": "L4:2"}, "snapshot: gpu needs exactly one GPU"),
     ({"app": "a b"}, "app: 'a b' is no name for an app"),

@@ -181,7 +181,9 @@ class Decoding:
             going = [job for job in self._running if job.launched < job.most]
             if going:
                 self._launch(going)
-            if len(self._flying) > 1 or not going:
+            if not going:
+                self._read()
+            while len(self._flying) > 1:  # prompts taken in are one more beside the step
                 self._read()
         except torch.cuda.OutOfMemoryError:
             self._flying.clear()
