@@ -1,6 +1,6 @@
 """The keys that every kind of upstream has: how many calls it takes, and what its app is like.
 
-Rule: values only; the gateway's admission applies them, whatever the kind. Times are in seconds.
+Rule: values only; `gateway/routing` applies them, whatever the kind. Times are in seconds.
 """
 
 from __future__ import annotations
