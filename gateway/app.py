@@ -29,8 +29,9 @@ from gateway.metrics import Metrics
 from gateway.pages import Pages
 from gateway.routing.routes import Deployment, Routes
 from gateway.routing.target import Bounds, Target
-from gateway.serve import ChatCompletions, Service, World
+from gateway.serve import Api, Service, World
 from gateway.settings import ConfigError, Model, Settings
+from gateway.surfaces import CHAT
 from gateway.templates import load as load_template
 from gateway.tokens import counter
 from gateway.upstreams.endpoint import Endpoint
@@ -134,7 +135,7 @@ def build_app(
     service = build_service(settings, folder or Path.cwd(), metrics, world, any_host=any_host)
     cold = _cold_routes(service, metrics, public=loopback or settings.server.public)
     shared = _cors(settings.server.cors_origins)
-    chat = shared(ChatCompletions(service))
+    chat = shared(Api(service, CHAT))
     return Front({HOT: chat, "/v1" + HOT: chat}, shared(cold), world.new_id)
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeAlias
 
-from gateway.core.call import Call, for_choice
+from gateway.core.call import Call
 from gateway.core.events import Batch, Finish
 from gateway.core.watch import filters
 from gateway.routing.target import Target, Visit
@@ -20,12 +20,12 @@ Deliver: TypeAlias = Callable[[int, Batch], Awaitable[None]]
 """Takes the index of a choice and its next events; the last batch ends with its ``Finish``."""
 
 
-async def answer(target: Target, call: Call, visits: Sequence[Visit], deliver: Deliver) -> None:
-    """Deliver the events of a call for each visit, side by side. Raises the first ``GatewayError`` of any."""
-    if len(visits) == 1:
-        await _choice(target.events(call, visits[0]), call, 0, deliver)
+async def answer(target: Target, calls: Sequence[Call], visits: Sequence[Visit], deliver: Deliver) -> None:
+    """Deliver the events of these calls, side by side. Raises the first ``GatewayError`` of any."""
+    if len(calls) == 1:
+        await _choice(target.events(calls[0], visits[0]), calls[0], 0, deliver)
     else:
-        await _side_by_side(target, call, visits, deliver)
+        await _side_by_side(target, calls, visits, deliver)
 
 
 async def _choice(events: AsyncGenerator[Batch, None], call: Call, index: int, deliver: Deliver) -> None:
@@ -40,19 +40,20 @@ async def _choice(events: AsyncGenerator[Batch, None], call: Call, index: int, d
                     return  # a stop may have ended it before the upstream did
 
 
-async def _side_by_side(target: Target, call: Call, visits: Sequence[Visit], deliver: Deliver) -> None:
+async def _side_by_side(
+    target: Target, calls: Sequence[Call], visits: Sequence[Visit], deliver: Deliver
+) -> None:
     """One task delivers for all, so that deliveries never overlap."""
-    queue: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue(maxsize=4 * len(visits))
+    queue: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue(maxsize=4 * len(calls))
 
     async def put(index: int, batch: Batch) -> None:
         await queue.put((index, batch))
 
     try:
         async with asyncio.TaskGroup() as group:
-            for index, visit in enumerate(visits):
-                own = for_choice(call, index)
-                group.create_task(_choice(target.events(own, visit), own, index, put))
-            running = len(visits)
+            for index, (call, visit) in enumerate(zip(calls, visits, strict=True)):
+                group.create_task(_choice(target.events(call, visit), call, index, put))
+            running = len(calls)
             while running:
                 index, batch = await queue.get()
                 running -= type(batch[-1]) is Finish

@@ -39,10 +39,10 @@ class Job:
     request: ChatRequest | None = None
     attempts: Attempts | None = None
     candidate: Candidate | None = None
-    call: Call | None = None
+    calls: tuple[Call, ...] = ()  # to the candidate, one a choice
     choices: list[Choice] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)  # to the candidate, one a choice
-    calls: int = 0  # sent upstream, or meant to be
+    tries: int = 0  # candidates that were called
     prompt_tokens: int | None = None  # counted by the model's tokenizer
     first_event: float | None = None
     committed: bool = False
@@ -50,11 +50,12 @@ class Job:
     client_left: bool = False
     used: Usage | None = None  # the final count, once it was made
 
-    def begin(self, n: int) -> None:
+    def begin(self, calls: tuple[Call, ...]) -> None:
         """Forget what an earlier attempt said: none of it was sent."""
+        self.calls = calls
         count = self.candidate.deployment.count if self.candidate else None
-        self.choices = [Choice(Tally(count)) for _ in range(n)]
-        self.visits = [self.candidate.visit() for _ in range(n)] if self.candidate else []
+        self.choices = [Choice(Tally(count)) for _ in calls]
+        self.visits = [self.candidate.visit() for _ in calls] if self.candidate else []
         self.prompt_tokens = None
 
     def note(self, index: int, batch: Batch, now: float) -> None:
@@ -70,15 +71,15 @@ class Job:
         if self.first_event is None and any(map(visible, batch)):
             self.first_event = now
 
-    def head(self, created: float) -> Head:
+    def head(self, ids: str, created: float) -> Head:
         """The identity of the answer; the model is the name that was asked for."""
         asked = self.request.model if self.request else None
         name = asked or (self.candidate.deployment.spec.name if self.candidate else OTHER)
-        return Head("chatcmpl-" + self.request_id.removeprefix("req_"), int(created), name)
+        return Head(ids + self.request_id.removeprefix("req_"), int(created), name)
 
     def ignored(self) -> tuple[str, ...]:
         """Names of parameters without effect: those the plan knew of, then those the upstream named."""
-        named = list(self.call.notes.ignored) if self.call else []
+        named = list(self.calls[0].notes.ignored) if self.calls else []
         for choice in self.choices:
             if choice.finish and choice.finish.ignored:
                 named += notable(choice.finish.ignored)
@@ -113,8 +114,8 @@ class Job:
     def _prompt_tokens(self) -> int:
         if self.prompt_tokens is not None:
             return self.prompt_tokens
-        if isinstance(self.call, PromptCall):
-            return estimate(self.call.prompt)
+        if self.calls and isinstance(self.calls[0], PromptCall):
+            return estimate(self.calls[0].prompt)
         messages = self.request.messages if self.request else []
         return sum(
             estimate(text_of(m.get("content"), ""))
@@ -124,7 +125,7 @@ class Job:
 
     def record(self, status: int, now: float) -> Record:
         """The request's one line. ``status`` 0 means that nothing was sent."""
-        visit = self.visits[0] if self.calls else None
+        visit = self.visits[0] if self.tries else None
         finishes = [choice.finish for choice in self.choices if choice.finish]
         return Record(
             request_id=self.request_id,
@@ -136,7 +137,7 @@ class Job:
             state=visit.state if visit else "unknown",
             queued=visit.queued if visit else 0.0,
             booted=visit.booted if visit else 0.0,
-            calls=self.calls,
+            calls=self.tries,
             status=status or 499,  # nginx's number for a client that left before an answer
             code=self.code,
             streamed=bool(self.request and self.request.stream),

@@ -1,4 +1,4 @@
-"""One chat request from its first byte to its record.
+"""One request from its first byte to its record, whichever API it speaks.
 
     identify -> parse -> route -> plan -> events -> filters -> encode -> send
 
@@ -17,9 +17,8 @@ from typing import Any, get_args
 
 from gateway.auth import Keys, require_json
 from gateway.choices import Deliver, answer
-from gateway.core.call import PromptCall
-from gateway.core.encode.chunks import DONE, PING, Chunks
-from gateway.core.encode.whole import Collector
+from gateway.core.call import PromptCall, for_choices
+from gateway.core.encode import PING
 from gateway.core.errors import (
     BadRequest,
     ContextTooLong,
@@ -31,7 +30,7 @@ from gateway.core.errors import (
 )
 from gateway.core.events import Batch
 from gateway.core.plan import Origin, plan
-from gateway.core.wire import ChatRequest, parse_chat
+from gateway.core.wire import ChatRequest
 from gateway.http import rhythm
 from gateway.http.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
 from gateway.http.stream import EVENT_STREAM, WHITE_SPACE, Filler, LiveAnswer
@@ -40,6 +39,7 @@ from gateway.record import Record
 from gateway.routing.attempts import Attempts, Cold
 from gateway.routing.routes import Deployment, Routes
 from gateway.settings import Server
+from gateway.surfaces import Surface
 
 COLD = b"x-gateway-cold"  # request header: wait | fallback | fail
 LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
@@ -66,15 +66,16 @@ class Service:
     observe: tuple[Callable[[Record], None], ...]
 
 
-class ChatCompletions:
-    """``POST /v1/chat/completions`` as an ASGI application."""
+class Api:
+    """One API as an ASGI application."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, surface: Surface) -> None:
         self._service = service
+        self._surface = surface
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         world = self._service.world
-        job = Job("req_" + world.new_id(), world.monotonic(), "chat")
+        job = Job("req_" + world.new_id(), world.monotonic(), self._surface.route)
         exchange = Exchange(send, job.request_id)
         self._service.began()
         try:
@@ -83,7 +84,7 @@ class ChatCompletions:
             job.client_left = True
         except (TooLarge, RequestTimeout) as error:
             job.code = error.code
-            await exchange.refuse(error, receive)
+            await exchange.refuse(error, self._surface.error(error), receive)
         except (Exception, asyncio.CancelledError) as error:
             await self._fail(exchange, job, _told(error))
             if not isinstance(error, GatewayError):
@@ -101,9 +102,9 @@ class ChatCompletions:
         """
         job.code = error.code or error.type
         if not exchange.started:
-            if job.calls:
+            if job.tries:
                 error.headers.setdefault("x-gateway-upstream-state", job.visits[0].state)
-            await exchange.fail(error)
+            await exchange.fail(error, self._surface.error(error))
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, job: Job) -> None:
         head = read_head(scope)
@@ -111,7 +112,7 @@ class ChatCompletions:
         if self._service.keys.open:
             require_json(head)
         body = await read_body(receive, head, self._service.limits.max_body)
-        job.request = request = parse_chat(body)
+        job.request = request = self._surface.parse(body)
         self._check_n(request)
         routes = self._service.routes
         deployment = routes.find(request.model, job.caller)
@@ -138,8 +139,8 @@ class ChatCompletions:
         assert job.candidate is not None
         deployment, upstream = job.candidate.deployment, job.candidate.upstream
         origin = Origin(job.request_id, datetime.fromtimestamp(self._service.world.time()), job.caller.name)
-        job.call = call = plan(request, deployment.spec, upstream.traits, origin)
-        job.begin(request.n or 1)
+        call = plan(request, deployment.spec, upstream.traits, origin)
+        job.begin(for_choices(call, request.n or 1))
         if deployment.count is not None and isinstance(call, PromptCall):
             job.prompt_tokens = await _count(deployment.count, call.prompt)
             asked, limit = call.arguments.get("max_tokens", 0), deployment.spec.context_length
@@ -147,12 +148,10 @@ class ChatCompletions:
                 raise ContextTooLong.of(limit=limit, prompt=job.prompt_tokens, output=asked)
 
     async def _stream(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
-        request = job.request
-        assert request is not None
-        include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        encoder = Chunks(job.head(self._service.world.time()), include_usage=include_usage)
-        opening = b"".join(map(encoder.role, range(request.n or 1)))
-        filler = Filler(EVENT_STREAM, opening, PING, lambda: encoder.pause(0))
+        assert job.request is not None
+        head = job.head(self._surface.ids, self._service.world.time())
+        encoder = self._surface.stream(head, job.request, len(job.calls))
+        filler = Filler(EVENT_STREAM, encoder.opening, PING, encoder.pause)
         beat = rhythm.for_stream(patience, self._service.limits.first_byte_grace)
         stream = LiveAnswer(exchange, lambda: _headers(job), filler, beat)
         presence.slow = stream.keep
@@ -169,22 +168,23 @@ class ChatCompletions:
                 if stream.started:
                     await stream.fail(encoder.error(_told(error)))
                 raise
-            usage = job.usage()
-            await stream.end(encoder.usage(usage, _extension(job)) + DONE)
+            await stream.end(encoder.end(job.usage(), _extension(job)))
 
     async def _whole(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
-        collector = Collector(job.head(self._service.world.time()), len(job.visits))
+        assert job.request is not None
+        head = job.head(self._surface.ids, self._service.world.time())
+        encoder = self._surface.whole(head, job.request, len(job.calls))
 
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
-            collector.feed(index, batch)
+            encoder.feed(index, batch)
 
         live = LiveAnswer(exchange, lambda: _headers(job), WHITE_SPACE, rhythm.for_whole(patience))
         presence.slow = live.keep
         async with live:
             await self._answer(job, deliver)
             usage = job.usage()
-            body = collector.answer(usage)
+            body = encoder.answer(usage)
             if await live.settle():
                 await exchange.end(body)
             else:
@@ -193,10 +193,10 @@ class ChatCompletions:
     async def _answer(self, job: Job, deliver: Deliver) -> None:
         """Deliver the events of all choices; until the first that tells anything, a failure may be mended."""
         while True:
-            assert job.candidate is not None and job.call is not None
-            job.calls += 1
+            assert job.candidate is not None
+            job.tries += 1
             try:
-                await answer(job.candidate.upstream, job.call, job.visits, deliver)
+                await answer(job.candidate.upstream, job.calls, job.visits, deliver)
                 return
             except GatewayError as error:
                 if job.committed or not await self._move(job, error):
@@ -205,7 +205,7 @@ class ChatCompletions:
     async def _move(self, job: Job, error: GatewayError) -> bool:
         """Plan for the next candidate that can take the request; false if the client must hear ``error``."""
         assert job.request is not None and job.attempts is not None
-        failed = job.candidate, job.call, job.visits
+        failed = job.candidate, job.calls, job.visits
         for candidate in job.attempts.after(error):
             job.candidate = candidate
             try:
@@ -214,7 +214,7 @@ class ChatCompletions:
                 continue
             if job.attempts.spend(error, self._service.world.monotonic()):
                 return True
-        job.candidate, job.call, job.visits = failed
+        job.candidate, job.calls, job.visits = failed
         return False
 
 
@@ -254,8 +254,8 @@ def _headers(job: Job) -> dict[str, str]:
         headers["x-gateway-boot-ms"] = f"{visit.booted * 1000:.0f}"
     if ignored := job.ignored():
         headers["x-gateway-ignored"] = ", ".join(ignored)
-    if job.call and job.call.notes.neutralised:
-        headers["x-gateway-neutralised"] = str(job.call.notes.neutralised)
+    if neutralised := job.calls[0].notes.neutralised:
+        headers["x-gateway-neutralised"] = str(neutralised)
     return headers
 
 

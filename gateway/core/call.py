@@ -92,6 +92,11 @@ class ChatCall:
 Call: TypeAlias = PromptCall | ChatCall
 
 
+def for_choices(call: Call, n: int) -> tuple[Call, ...]:
+    """The calls of an ``n``-fold request."""
+    return tuple(for_choice(call, index) for index in range(n))
+
+
 def for_choice(call: Call, index: int) -> Call:
     """The call for choice ``index`` of an ``n > 1`` request:
 

@@ -138,13 +138,12 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def fail(self, error: GatewayError) -> None:
-        """The error as a status and OpenAI's envelope."""
-        await self.answer(error.json(), error.headers, status=error.status)
+    async def fail(self, error: GatewayError, body: bytes | None = None) -> None:
+        """The error as a status and a body, OpenAI's envelope if none is given."""
+        await self.answer(error.json() if body is None else body, error.headers, status=error.status)
 
-    async def refuse(self, error: GatewayError, receive: Receive) -> None:
+    async def refuse(self, error: GatewayError, body: bytes, receive: Receive) -> None:
         """``fail`` for a request whose body was not read to its end; the connection is closed afterwards."""
-        body = error.json()
         pairs = self._pairs({**error.headers, "connection": "close"}, "application/json")
         self.status = error.status
         pairs.append((b"content-length", b"%d" % len(body)))

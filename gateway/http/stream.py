@@ -24,12 +24,12 @@ class Filler:
     """What is sent when there is nothing to say, and as what: first chunks, a comment, an empty chunk."""
 
     content_type: str
-    opening: bytes
+    opening: Callable[[], bytes]
     ping: bytes
     pause: Callable[[], bytes]
 
 
-WHITE_SPACE = Filler(JSON, b" ", b" ", lambda: b" ")  # clients of all kinds read past it (RFC 8259 2)
+WHITE_SPACE = Filler(JSON, lambda: b" ", b" ", lambda: b" ")  # clients of all kinds read past it (RFC 8259 2)
 
 
 class LiveAnswer:
@@ -76,7 +76,7 @@ class LiveAnswer:
             self._stop()
             self._timer = self._loop.call_later(self._rhythm.ping, self._tick)
             await self._exchange.start({**self._headers(), **UNBUFFERED}, self._filler.content_type)
-            data = self._filler.opening + data
+            data = self._filler.opening() + data
         await self._exchange.write(data)
 
     async def settle(self) -> bool:
@@ -119,7 +119,7 @@ class LiveAnswer:
         now = self._loop.time()
         if not self._exchange.started:
             await self._exchange.start({**self._headers(), **UNBUFFERED}, self._filler.content_type)
-            await self._exchange.write(self._filler.opening)
+            await self._exchange.write(self._filler.opening())
             self._last_chunk = now
         elif now - self._last_chunk >= self._rhythm.pause:
             await self._exchange.write(self._filler.pause())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.core.encode import Head
-from gateway.core.encode.chunks import Chunks
+from gateway.core.encode.chunks import DONE, Chunks
 from gateway.core.encode.whole import Collector
 from gateway.core.errors import UpstreamError, UpstreamTimeout
 from gateway.core.events import Batch, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
@@ -27,7 +27,7 @@ def objects(data: bytes) -> list[dict[str, Any]]:
 
 
 def test_the_role_comes_first_with_empty_content() -> None:
-    assert Chunks(HEAD).role(0).decode() == (
+    assert Chunks(HEAD).opening().decode() == (
         "data: " + SAME + '{"index":0,"delta":{"role":"assistant","content":""},'
         '"logprobs":null,"finish_reason":null}]}\n\n'
     )
@@ -49,16 +49,16 @@ def test_the_finish_chunk_to_the_byte() -> None:
 
 def test_usage_is_null_until_the_last_chunk_if_asked_for() -> None:
     encoder = Chunks(HEAD, include_usage=True)
-    chunks = objects(encoder.role(0) + encoder.feed(0, [Text("a"), Extra({"x": 1}), Finish()]))
+    chunks = objects(encoder.opening() + encoder.feed(0, [Text("a"), Extra({"x": 1}), Finish()]))
     assert [chunk["usage"] for chunk in chunks] == [None] * 4
-    [last] = objects(encoder.usage(Usage(3, 4), {"usage": "upstream"}))
+    [last] = objects(encoder.end(Usage(3, 4), {"usage": "upstream"}).removesuffix(DONE))
     assert last["choices"] == []
     assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     assert last["x_gateway"] == {"usage": "upstream"}
 
 
 def test_no_usage_chunk_unless_asked_for() -> None:
-    assert Chunks(HEAD).usage(Usage(3, 4)) == b""
+    assert Chunks(HEAD).end(Usage(3, 4), {}) == DONE
     assert "usage" not in objects(Chunks(HEAD).feed(0, [Text("a")]))[0]
 
 
@@ -95,7 +95,7 @@ def test_a_whole_answer_is_the_collected_stream(said: list[Any], reason: str) ->
     collector.feed(0, batch)
     whole = ChatCompletion.model_validate_json(collector.answer(Usage(1, 2)))
     chunks = [
-        ChatCompletionChunk.model_validate(o) for o in objects(encoder.role(0) + encoder.feed(0, batch))
+        ChatCompletionChunk.model_validate(o) for o in objects(encoder.opening() + encoder.feed(0, batch))
     ]
     deltas = [chunk.choices[0].delta for chunk in chunks]
     message = whole.choices[0].message

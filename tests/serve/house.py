@@ -28,8 +28,9 @@ from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.routing.routes import Deployment, Routes
 from gateway.routing.target import Bounds, Target
-from gateway.serve import ChatCompletions, Service, World
+from gateway.serve import Api, Service, World
 from gateway.settings import Auth, Server, settings_from
+from gateway.surfaces import CHAT
 from gateway.templates import load
 from gateway.upstreams import Observed
 
@@ -366,7 +367,7 @@ class Desk:
         self.now = 0.0
         self.records: list[Record] = []
         self.metrics = Metrics()
-        self._chat = ChatCompletions(
+        self._chat = Api(
             Service(
                 limits=Server(**limits),
                 keys=Keys(Auth(mode="none")),
@@ -374,7 +375,8 @@ class Desk:
                 world=World(time=lambda: 0.0, monotonic=lambda: self.now, new_id=lambda: "0" * 24),
                 began=self.metrics.began,
                 observe=(self.metrics.observe, self.records.append),
-            )
+            ),
+            CHAT,
         )
 
     def line(self, **fields: Any) -> Line:

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.core.encode.chunks import PING
+from gateway.core.encode import PING
 from gateway.http.exchange import Exchange, Message
 from gateway.http.rhythm import Rhythm
 from gateway.http.stream import EVENT_STREAM, Filler, LiveAnswer
 from tests.serve.house import HELLO, Desk, Line, Scripted, deployed, faster, soon
 
-FILLER = Filler(EVENT_STREAM, b"[opening]", b"[ping]", lambda: b"[pause]")
+FILLER = Filler(EVENT_STREAM, lambda: b"[opening]", b"[ping]", lambda: b"[pause]")
 NEVER = 1e6  # seconds
 
 

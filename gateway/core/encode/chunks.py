@@ -17,7 +17,6 @@ from gateway.core.errors import GatewayError
 from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 
 DONE = b"data: [DONE]\n\n"
-PING = b": ping\n\n"  # an SSE comment: every client skips it
 _NO_FINISH = b',"logprobs":null,"finish_reason":null}]'
 
 
@@ -27,7 +26,7 @@ class Chunks:
     The constant parts of a chunk are encoded once; a text chunk costs one JSON string.
     """
 
-    def __init__(self, head: Head, *, include_usage: bool = False) -> None:
+    def __init__(self, head: Head, choices: int = 1, *, include_usage: bool = False) -> None:
         same = orjson.dumps(
             {"id": head.id, "object": "chat.completion.chunk", "created": head.created, "model": head.model}
         )
@@ -35,15 +34,18 @@ class Chunks:
         # With include_usage every chunk but the last says usage: null (OpenAI's stream_options).
         self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._include_usage = include_usage
+        self._choices = choices
         self._texts: dict[int, tuple[bytes, bytes]] = {}
 
-    def role(self, index: int) -> bytes:
-        """The first chunk of a choice."""
-        return self._chunk(index, {"role": "assistant", "content": ""})
+    def opening(self) -> bytes:
+        """The first chunk of each choice, which carries the role."""
+        return b"".join(
+            self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self._choices)
+        )
 
-    def pause(self, index: int) -> bytes:
+    def pause(self) -> bytes:
         """A chunk that says nothing, for clients whose patience only chunks renew."""
-        return self._chunk(index, {"content": ""})
+        return self._chunk(0, {"content": ""})
 
     def feed(self, index: int, batch: Batch) -> bytes:
         """The chunks for these events of choice ``index``, to be sent as one write."""
@@ -58,14 +60,14 @@ class Chunks:
                 parts.append(self._other(index, event))
         return b"".join(parts)
 
-    def usage(self, usage: Usage, extension: dict[str, Any] | None = None) -> bytes:
-        """The last chunk before ``[DONE]`` when the client asked for usage: no choices."""
+    def end(self, usage: Usage, extension: dict[str, Any]) -> bytes:
+        """``[DONE]``, and before it a chunk without choices if the client asked for usage."""
         if not self._include_usage:
-            return b""
+            return DONE
         fields: dict[str, Any] = {"usage": usage_fields(usage)}
         if extension:
             fields["x_gateway"] = extension
-        return self._start + b"]," + orjson.dumps(fields)[1:] + b"\n\n"
+        return self._start + b"]," + orjson.dumps(fields)[1:] + b"\n\n" + DONE
 
     def error(self, error: GatewayError) -> bytes:
         """A failure after the headers were sent, in the one form that every client raises on."""
