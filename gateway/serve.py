@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from gateway.auth import Keys, require_json
 from gateway.choices import Deliver, answer
-from gateway.core.call import PromptCall, for_choices
+from gateway.core.call import PromptCall
 from gateway.core.encode import PING
 from gateway.core.errors import (
     BadRequest,
@@ -29,7 +29,7 @@ from gateway.core.errors import (
     TooLarge,
 )
 from gateway.core.events import Batch
-from gateway.core.plan import Origin, plan
+from gateway.core.plan import Origin
 from gateway.core.wire import ChatRequest
 from gateway.http import rhythm
 from gateway.http.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
@@ -139,8 +139,8 @@ class Api:
         assert job.candidate is not None
         deployment, upstream = job.candidate.deployment, job.candidate.upstream
         origin = Origin(job.request_id, datetime.fromtimestamp(self._service.world.time()), job.caller.name)
-        call = plan(request, deployment.spec, upstream.traits, origin)
-        job.begin(for_choices(call, request.n or 1))
+        job.begin(self._surface.plan(request, deployment.spec, upstream.traits, origin))
+        call = job.calls[0]
         if deployment.count is not None and isinstance(call, PromptCall):
             job.prompt_tokens = await _count(deployment.count, call.prompt)
             asked, limit = call.arguments.get("max_tokens", 0), deployment.spec.context_length

@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import TypeAlias
 
+from gateway.core.call import Call, Traits, for_choices
 from gateway.core.encode import Head, StreamEncoder, WholeEncoder
 from gateway.core.encode.chunks import Chunks
 from gateway.core.encode.whole import Collector
 from gateway.core.errors import GatewayError
+from gateway.core.plan import Origin, plan
+from gateway.core.spec import ModelSpec
 from gateway.core.wire import ChatRequest, parse_chat
 
 Parse: TypeAlias = Callable[[bytes], ChatRequest]
+Plan: TypeAlias = Callable[[ChatRequest, ModelSpec, Traits, Origin], tuple[Call, ...]]
+"""The calls of a request, one a choice."""
+
+
+def chat_calls(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> tuple[Call, ...]:
+    """The same chat for every choice, but for its seed."""
+    return for_choices(plan(request, spec, traits, origin), request.n or 1)
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +39,7 @@ class Surface:
     parse: Parse
     stream: Callable[[Head, ChatRequest, int], StreamEncoder]
     whole: Callable[[Head, ChatRequest, int], WholeEncoder]
+    plan: Plan = chat_calls
     error: Callable[[GatewayError], bytes] = methodcaller("json")  # the body of a refusal
 
 
