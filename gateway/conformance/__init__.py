@@ -6,6 +6,7 @@
     subject.py   the endpoint as the checks see it
     meeting.py   the first questions, which find out how to ask all others
     checks.py    the rest
+    embedding.py what is checked where vectors come instead of a text
     run.py       all of them in order
 
 Rule: no check assumes that a model is clever. Where the content of an answer matters and is not what would

@@ -19,6 +19,7 @@ from gateway.conformance.subject import SAMPLE, STEADY, Subject
 from gateway.conformance.verdict import Verdict, inconclusive, ok, unsupported, wrong
 
 CUTS = "你好，世界。数一数：一二三四五六七八九十。🎉👩‍👩‍👧‍👦🇨🇳 Grüße, ελληνικά, русский, हिन्दी."
+LOST = "\ufffd"  # what a decoder writes for bytes that are no character
 LONG = "Please count to 5000"
 FEW = 4  # tokens
 AT_ONCE = 4  # requests side by side
@@ -143,11 +144,13 @@ async def unicode(subject: Subject) -> Verdict:
     """Characters of several bytes and tokens, whole in every piece."""
     prompt = f"repeat: {CUTS}"
     streams = subject.stream is not None
-    fields = {**STEADY, "max_tokens": 256, **({"stream": True} if streams else {})}
-    answer = await subject.ask(prompt, fields)
+    fields = {**STEADY, "max_tokens": 256}
+    answer = await subject.ask(prompt, {**fields, "stream": True} if streams else fields)
     # Where each piece repeats the text, a character still in pieces at its end is completed by the next.
     pieces = answer.pieces[-1:] if subject.fit.cumulative else answer.pieces
-    if any("\ufffd" in piece for piece in pieces):
+    if any(LOST in piece for piece in pieces):
+        if LOST in subject.text(await subject.ask(prompt, fields)):
+            return inconclusive("U+FFFD is in its whole answer too: the model may say bytes that are no text")
         return wrong("a character was cut between two pieces and became U+FFFD")
     text = subject.said(answer, prompt)
     if not any(char > "\u2fff" for char in text):

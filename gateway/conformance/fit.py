@@ -70,10 +70,15 @@ class Fit:
         return lines | {key: value for key, value in own.items() if value != usual[key]}
 
 
-def configuration(url: str, credentials: Credentials, fit: Fit) -> dict[str, Any]:
-    """``{"models": ...}`` with one entry. The template is the caller's to choose: no answer shows it."""
-    upstream = {"url": url, **credentials.lines(), **fit.lines()}
-    return {"models": {NAME: {"template": "plain", "upstream": upstream}}}
+def configuration(url: str, credentials: Credentials, fit: Fit | None) -> dict[str, Any]:
+    """``{"models": ...}`` with one entry. The template is the caller's to choose: no answer shows it.
+
+    ``fit`` is None for an endpoint of embeddings, which needs none.
+    """
+    upstream = {"url": url, **credentials.lines()}
+    if fit is None:
+        return {"models": {NAME: {"upstream": upstream}}}
+    return {"models": {NAME: {"template": "plain", "upstream": {**upstream, **fit.lines()}}}}
 
 
 def as_yaml(data: Mapping[str, Any]) -> str:

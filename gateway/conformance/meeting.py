@@ -88,6 +88,7 @@ async def _first_that_answers(subject: Subject) -> tuple[tuple[Names, Answer] | 
         except (Refused, NoText) as exc:
             failure = failure or exc
             if reply.status in SHAPELESS:
+                subject.shapeless = True
                 break
             if not fields:
                 shapes[:0] = _missing(reply)
@@ -118,7 +119,7 @@ async def streamed(subject: Subject) -> Verdict:
     """The same prompt with ``stream: true``."""
     assert subject.sample is not None
     try:
-        answer = read(await subject.post(SAMPLE, {"stream": True}), SAMPLE, subject.fit.response_field)
+        answer = await _streamed_answer(subject)
     except Refused as refused:
         if not refused.lasting:
             raise
@@ -146,6 +147,15 @@ async def streamed(subject: Subject) -> Verdict:
         return ok(FORMS["text"])
     number = len(answer.pieces)
     return ok(f"{FORMS[answer.framing]}, {number} piece{'s' if number > 1 else ''}{how}")
+
+
+async def _streamed_answer(subject: Subject) -> Answer:
+    """Asked for once more where there is no text in it: a model may end at once."""
+    place = subject.fit.response_field
+    try:
+        return read(await subject.post(SAMPLE, {"stream": True}), SAMPLE, place)
+    except NoText:
+        return read(await subject.post(SAMPLE, {"stream": True}), SAMPLE, place)
 
 
 def _ends(answer: Answer) -> Literal["marker", "eof"]:

@@ -1,7 +1,8 @@
 """All checks in order, against one endpoint.
 
-Rule: the first check decides whether there is anything to check. A check that gets no answer is wrong, and
-the next one is made all the same; time is bounded for one request and for all of them.
+Rule: the first check decides what there is to check: a text, or else vectors, or nothing. A check that gets
+no answer is wrong, and the next one is made all the same; time is bounded for one request and for all of
+them.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from gateway.conformance import checks, meeting
+from gateway.conformance import checks, embedding, meeting
 from gateway.conformance.client import Client, NoAnswer
 from gateway.conformance.fit import Credentials, configuration
 from gateway.conformance.reading import NoText
 from gateway.conformance.subject import Subject
-from gateway.conformance.verdict import Result, Verdict, inconclusive, wrong
+from gateway.conformance.verdict import Result, Verdict, inconclusive, unsupported, wrong
 
 Check: TypeAlias = Callable[[Subject], Awaitable[Verdict]]
 
 CHECKS: Mapping[str, Check] = {
-    "whole": meeting.whole,
     "streamed": meeting.streamed,
     "end of a stream": checks.end,
     "fields": meeting.fields,
@@ -39,12 +39,25 @@ CHECKS: Mapping[str, Check] = {
     "parallel": checks.parallel,
     "cancel": checks.cancel,
 }
+"""What is asked of an endpoint that answered a prompt."""
+
+EMBEDDING: Mapping[str, Check] = {
+    "embeddings": embedding.whole,
+    "order": embedding.single,
+    "usage": embedding.usage,
+    "errors": checks.errors,
+    "unknown fields": embedding.unknown,
+    "parallel": embedding.parallel,
+    "cancel": embedding.cancel,
+}
+"""What is asked of one that answers with vectors alone."""
+
 ALL = 4  # times the time of one request
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``config`` is what the gateway needs; None where the endpoint gives no text."""
+    """``config`` is what the gateway needs; None where the endpoint gives neither text nor vectors."""
 
     verdicts: Mapping[str, Verdict]
     config: Mapping[str, Any] | None
@@ -63,13 +76,17 @@ async def examine(url: str, credentials: Credentials, patience: float) -> Report
     async with httpx.AsyncClient(headers=credentials.sent(), timeout=patience, trust_env=False) as http:
         subject = Subject(Client(http, url, patience), f"zq{secrets.token_hex(4)}")
         ends = asyncio.get_running_loop().time() + ALL * patience
-        first, *others = CHECKS.items()
-        verdicts = {first[0]: await first[1](subject)}
-        if subject.sample is None:
-            return Report(verdicts, None, subject.client.requests)
-        for name, check in others:
-            verdicts[name] = await _made(check, subject, ends)
-        return Report(verdicts, configuration(url, credentials, subject.fit), subject.client.requests)
+        whole = await meeting.whole(subject)
+        if subject.sample is not None:
+            suite = CHECKS
+        elif not subject.shapeless and await embedding.embeds(subject):
+            suite = EMBEDDING
+            whole = unsupported(f"takes no prompts, only texts to embed ({whole.why})")
+        else:
+            return Report({"whole": whole}, None, subject.client.requests)
+        made = {name: await _made(check, subject, ends) for name, check in suite.items()}
+        config = configuration(url, credentials, subject.fit if suite is CHECKS else None)
+        return Report({"whole": whole, **made}, config, subject.client.requests)
 
 
 async def _made(check: Check, subject: Subject, ends: float) -> Verdict:

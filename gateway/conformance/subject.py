@@ -30,6 +30,7 @@ class Subject:
         self.fit = Fit()
         self.sample: Answer | None = None  # the whole answer to ``SAMPLE``
         self.stream: Answer | None = None  # the streamed one; None: it does not stream
+        self.shapeless = False  # it refuses, whatever the body: no such place, nobody let in
 
     def body(self, prompt: Any, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return rename({"prompt": prompt, **(fields or {})}, self.fit.request_fields)

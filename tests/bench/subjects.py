@@ -6,7 +6,7 @@ file, a key, a chat template and otherwise the defaults. Knows nothing about tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,9 +51,11 @@ def question(server: Server, pace: str | None = None, events: int = 0, *, stop: 
     return Question(server.port, head.encode() + data, expected, streamed=pace is not None, key=key)
 
 
-def gateway_command(folder: Path, upstream: int, port: int) -> list[str]:
+def gateway_command(
+    folder: Path, upstream: int, port: int, models: Sequence[str] = ("whole", *PACES)
+) -> list[str]:
     """The gateway with a model for each pace; writes its configuration to ``folder``."""
-    models = {
+    entries = {
         model: {
             "upstream": {
                 "kind": "prompt",
@@ -62,11 +64,11 @@ def gateway_command(folder: Path, upstream: int, port: int) -> list[str]:
             },
             "template": "chatml",
         }
-        for model in ("whole", *PACES)
+        for model in models
     }
     auth = {"mode": "keys", "keys": [{"name": "bench", "key": KEY}]}
     file = folder / "gateway.yaml"
-    file.write_bytes(orjson.dumps({"auth": auth, "models": models}))  # JSON is YAML
+    file.write_bytes(orjson.dumps({"auth": auth, "models": entries}))  # JSON is YAML
     return ["-m", "gateway", "serve", "--config", str(file), "--port", str(port)]
 
 

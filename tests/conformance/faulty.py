@@ -59,6 +59,7 @@ class Faulty:
         self.fault = fault
         self.last = ""
         self.dead = False
+        self.streams = 0  # asked for
 
     def answer(self, asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """The tokens and what stands beside them."""
@@ -67,6 +68,8 @@ class Faulty:
         self.last = prompt
         if self.fault == "spaced echo":
             spoken = [prompt.replace(" ", "  "), *spoken]
+        if self.fault == "no characters":
+            spoken = [piece.encode().decode("ascii", errors="replace") for piece in spoken]
         most = asked.get("max_tokens", 1000) + 3 * (self.fault == "too long")
         reason = "length" if len(spoken) > most and self.fault != "says stop" else "stop"
         spoken = spoken[:most]
@@ -89,6 +92,9 @@ class Faulty:
 
     def streamed(self, asked: dict[str, Any]) -> Response:
         spoken, facts = self.answer(asked)
+        self.streams += 1
+        if self.fault == "silent once" and self.streams == 1:
+            spoken = []
         kind = "application/json" if self.fault == "stream type" else "text/event-stream"
 
         def events() -> Iterator[str]:

@@ -58,6 +58,18 @@ async def test_a_missing_bos_is_a_hint_and_no_fault() -> None:
     assert report.good
 
 
+async def test_bytes_that_the_model_itself_says_are_no_fault_of_the_server() -> None:
+    report = await examined("no characters")
+    assert found(report, Result.INCONCLUSIVE) == ["unicode"]
+    assert report.good
+
+
+async def test_a_model_that_ends_a_stream_at_once_is_asked_again() -> None:
+    report = await examined("silent once")
+    assert report.verdicts["streamed"].result is Result.OK
+    assert report.good
+
+
 async def test_a_redirect_on_the_same_host_is_followed() -> None:
     report = await examined("none", "/later")
     assert report.verdicts["whole"].result is Result.OK

@@ -30,11 +30,11 @@ from modal_backend.engine import (
     Request,
     Usage,
 )
+from modal_backend.engines.tokens import Spelling, Tokenizer
 from modal_backend.engines.transformers_engine.chances import Chances, Model, Read
 from modal_backend.engines.transformers_engine.guides import Guide
 from modal_backend.engines.transformers_engine.memory import Memory
 from modal_backend.engines.transformers_engine.sampling import Edits, Sampling, choose, edits, sampling
-from modal_backend.engines.transformers_engine.tokens import Spelling, Tokenizer
 
 FILLED = 8192  # prompt tokens that are taken in between two steps, so that running answers go on
 CLOSED = "the engine was closed"

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import transformers
 
+from modal_backend.engines.tokens import Tokenizer
 from modal_backend.engines.transformers_engine.memory import Apart, Memory, Slots, batchable, probe
-from modal_backend.engines.transformers_engine.tokens import Tokenizer
 
 LONGEST = 8192  # tokens of a request, where neither the caller nor the model says less
 SHARE = 0.8  # of the accelerator's free memory, for keys and values; the rest is for the calculation

@@ -39,7 +39,7 @@ from modal_backend.engine import (
     Request,
     Usage,
 )
-from modal_backend.engines.transformers_engine.tokens import Tokenizer
+from modal_backend.engines.tokens import Tokenizer
 from modal_backend.engines.vllm_engine.loading import Options, adapters, options, start
 from modal_backend.engines.vllm_engine.sampling import HONOURS, sampling_params
 

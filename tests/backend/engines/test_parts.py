@@ -10,9 +10,9 @@ import pytest
 import torch
 import transformers
 
+from modal_backend.engines.tokens import Spelling, Tokenizer
 from modal_backend.engines.transformers_engine.memory import Apart, Slots, batchable
 from modal_backend.engines.transformers_engine.sampling import Sampling, choose
-from modal_backend.engines.transformers_engine.tokens import Spelling, Tokenizer
 from tests.backend.engines.tiny import VOCABULARY
 
 pytestmark = pytest.mark.torch
