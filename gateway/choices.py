@@ -14,7 +14,8 @@ from typing import TypeAlias
 from gateway.core.call import Call
 from gateway.core.events import Batch, Finish
 from gateway.core.watch import filters
-from gateway.routing.target import Target, Visit
+from gateway.routing.target import Target
+from gateway.routing.visit import Visit
 
 Deliver: TypeAlias = Callable[[int, Batch], Awaitable[None]]
 """Takes the index of a choice and its next events; the last batch ends with its ``Finish``."""

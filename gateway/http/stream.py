@@ -46,6 +46,7 @@ class LiveAnswer:
         self._keeper: asyncio.Task[None] | None = None
         self._began = self._last_sent = self._last_chunk = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._settled = False
 
     @property
     def started(self) -> bool:
@@ -56,7 +57,7 @@ class LiveAnswer:
 
         Not from the start: most answers come sooner than they could need one, and every timer costs.
         """
-        if self._timer is None:
+        if self._timer is None and not self._settled:
             self._timer = self._loop.call_at(self._began + self._rhythm.grace, self._tick)
 
     async def __aenter__(self) -> LiveAnswer:
@@ -81,6 +82,7 @@ class LiveAnswer:
 
     async def settle(self) -> bool:
         """Send nothing more unasked; true if headers went out already."""
+        self._settled = True
         self._stop()
         if self._keeper is not None:
             await self._keeper

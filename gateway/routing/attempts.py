@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 
 from gateway.auth import Caller
 from gateway.core.errors import GatewayError, NoContainer
-from gateway.routing.routes import Deployment, Routes
-from gateway.routing.target import Target, Visit
+from gateway.routing.routes import READINESS, Deployment, Routes
+from gateway.routing.target import Target
+from gateway.routing.visit import Visit
 
 Cold: TypeAlias = Literal["wait", "fallback", "fail"]
 """What a request does where no container is ready: wait for one, take another model's, or fail at once."""
@@ -47,6 +48,7 @@ class Attempts:
         self._again = False  # the same upstream was called twice
         self._moved = False  # another upstream of the failed model was called
         self._waits = cold == "wait" and len(deployment.upstreams) == 1
+        self._cold_ones: list[Target] = []  # upstreams of the model that had no container
         own = routes.in_turn(deployment)
         self.current = Candidate(deployment, own[0], self._waits, cold != "wait")
         self._beside = iter(own[1:])
@@ -68,30 +70,40 @@ class Attempts:
         return isinstance(error, NoContainer) or self._deployment.retries.spend(now)
 
     def _after_failure(self) -> Iterator[Candidate]:
-        if not self._moved:  # one extra call a model is enough
+        failed = self.current.deployment
+        if failed is self._deployment and not self._moved:  # one extra call a model is enough
             for target in self._beside:
                 self._moved = True
                 yield self._take(Candidate(self._deployment, target, self._waits, self._cold != "wait"))
-        failed = self.current.deployment
+        if self._cold == "wait":
+            yield from self._back()
         for candidate in self._fallback:
             if candidate.deployment is failed and self._moved:
                 continue
             self._moved = candidate.deployment is failed
             yield self._take(candidate)
+        yield from self._back()
 
     def _after_cold(self) -> Iterator[Candidate]:
         refused = self.current
         if refused.deployment is self._deployment and not refused.patient:
+            self._cold_ones.append(refused.upstream)
             for target in self._beside:
                 yield self._take(Candidate(self._deployment, target, patient=False))
         if self._cold == "fallback":
             for candidate in self._fallback:
                 yield self._take(replace(candidate, patient=False))
-        if self._cold != "fail" and not self._waits:
+        yield from self._back()
+        if self._cold == "wait":
+            for candidate in self._fallback:
+                yield self._take(candidate)
+
+    def _back(self) -> Iterator[Candidate]:
+        """To the model's own upstream that had no container, to wait for one there."""
+        if self._cold_ones and self._cold != "fail" and not self._waits:
             self._waits = True
-            best = self._routes.in_turn(self._deployment)[0]
+            best = min(self._cold_ones, key=lambda target: READINESS[target.state()])
             yield self._take(Candidate(self._deployment, best))
-        yield from self._fallback if self._cold == "wait" else ()
 
     def _take(self, candidate: Candidate) -> Candidate:
         self.current = candidate
@@ -100,4 +112,4 @@ class Attempts:
     def _of_other_models(self) -> Iterator[Candidate]:
         for model in self._routes.fallbacks(self._deployment, self._caller):
             for target in self._routes.in_turn(model):
-                yield Candidate(model, target)
+                yield Candidate(model, target, self._cold != "fail", self._cold == "fail")

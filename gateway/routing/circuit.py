@@ -28,9 +28,12 @@ class Circuit:
         """False while others should be called instead; true for one trial once the time has passed."""
         return not self._open_for or (now >= self._until and not self._trying)
 
-    def called(self, now: float) -> None:
-        if self._open_for and now >= self._until:
-            self._trying = True
+    def called(self, now: float) -> bool:
+        """A call is sent; whether it is the trial, which says so if it ends without telling anything."""
+        if not self._open_for or self._trying or now < self._until:
+            return False
+        self._trying = True
+        return True
 
     def succeeded(self) -> None:
         if self._failures or self._open_for:
@@ -47,5 +50,5 @@ class Circuit:
             self._until = now + self._open_for
 
     def left(self) -> None:
-        """The call ended without telling anything: its client left."""
+        """The trial ended without telling anything: its client left."""
         self._trying = False

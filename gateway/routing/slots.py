@@ -29,6 +29,11 @@ class Slots:
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key, the longest unserved first
 
     @property
+    def limit(self) -> int:
+        """Slots that there are just now."""
+        return int(self._limit)
+
+    @property
     def full(self) -> bool:
         return self.taken >= int(self._limit)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
 from math import ceil
 
 from gateway.core.call import Call, Traits
@@ -21,42 +20,11 @@ from gateway.routing.circuit import Circuit
 from gateway.routing.coldstart import ColdStart
 from gateway.routing.lifecycle import Lifecycle, State
 from gateway.routing.slots import Slots
+from gateway.routing.visit import Bounds, Visit
 from gateway.upstreams import Upstream
 
 FIRST_LOOK = 1.0  # seconds in which a container that is there answers a request that asks for nothing
 RETRY_AFTER = 5.0  # seconds, while no boot was seen
-
-
-@dataclass(slots=True, frozen=True)
-class Bounds:
-    """``concurrency`` and ``queue`` count calls; times are seconds."""
-
-    concurrency: int
-    queue: int
-    queue_timeout: float
-    first_event: float = 600.0  # from the first refusal to the first event, waiting for a container included
-    poll: float = 1.0  # between calls to an edge that has no container ready
-    window: float = 60.0  # an idle container stays so long
-    sleeps: bool = False  # containers that idle longer are known to be stopped
-
-
-@dataclass(slots=True)
-class Visit:
-    """One call's way to a container: how it may wait, and what it met. Times are seconds."""
-
-    patient: bool = True  # wait for a container that boots; else fail at once
-    wakes: bool = False  # being impatient, have one started, and ask for one where nothing is known
-    state: State = "unknown"  # of the upstream when the call came
-    queued: float = 0.0  # until it had a slot
-    booted: float = 0.0  # until a container took it, if one had to boot
-
-    # The rest is the target's own.
-    came: float = 0.0
-    held: bool = False  # has a slot
-    asks: bool = False  # is the one that polls
-    answered: bool = False
-    deadline: float = 0.0  # of the first event, by the loop's time; 0: only the upstream's own
-    presume: asyncio.TimerHandle | None = None
 
 
 class Target:
@@ -73,6 +41,7 @@ class Target:
         self._clock = clock
         self._start = ColdStart()
         self._waking: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()  # the waking knows whether a container is there
 
     @property
     def pending(self) -> int:
@@ -118,7 +87,11 @@ class Target:
 
     def _state(self, now: float) -> State:
         state = self.life.state(now)
-        return "saturated" if state == "warm" and self.slots.full else state
+        return "saturated" if state == "warm" and self._full() else state
+
+    def _full(self) -> bool:
+        room = self._bounds.room
+        return self.slots.full or (room is not None and self.slots.taken >= room)
 
     async def _within(self, call: Call, visit: Visit) -> AsyncGenerator[Batch, None]:
         """The events of a call that has waited for its container. Raises ``TimeoutError``."""
@@ -147,7 +120,9 @@ class Target:
             return False
         if visit.wakes and visit.state == "unknown":
             looking = self.wake()
-            await asyncio.wait({looking}, timeout=FIRST_LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_LOOK):
+                    await self._looked.wait()
             return looking.done()  # what may be wrong shows when it is called
         return True
 
@@ -167,7 +142,7 @@ class Target:
     def _sent(self, visit: Visit) -> None:
         now = self._clock()
         self.life.sent(now)
-        self.circuit.called(now)
+        visit.tries = self.circuit.called(now)
         if visit.asks:  # an edge without a container says so at once
             loop = asyncio.get_running_loop()
             self._start.asked = loop.time()
@@ -195,14 +170,16 @@ class Target:
             raise self._no_event() from None
         now = self._clock()
         self.circuit.failed(error, now)
+        visit.tries = False
         if isinstance(error, NoContainer):
             self._refused(visit, now)
             return
         self._found(visit)
-        if isinstance(error, Saturated) and visit.patient and self.slots.taken > 1:
+        left = visit.came + self._bounds.queue_timeout - now
+        if isinstance(error, Saturated) and visit.patient and self.slots.taken > 1 and left > 0:
             visit.held = False
             self.slots.refused(key)
-            await self.slots.wait(key, self._bounds.queue_timeout, first=True)
+            await self.slots.wait(key, left, first=True)
             visit.held = True
             return
         self._learn(error, now)
@@ -234,7 +211,7 @@ class Target:
     def _leave(self, key: str, visit: Visit) -> None:
         if visit.asks:
             self._start.resign()
-        if not visit.answered:
+        if visit.tries and not visit.answered:
             self.circuit.left()
         if visit.held:
             self.slots.free(key)
@@ -247,7 +224,9 @@ class Target:
         Nobody has to await it.
         """
         if self._waking is None or self._waking.done():
+            self._looked = asyncio.Event()
             self._waking = asyncio.get_running_loop().create_task(self._wake())
+            self._waking.add_done_callback(lambda _: self._looked.set())
             self._waking.add_done_callback(_looked_at)
         return self._waking
 
@@ -264,6 +243,7 @@ class Target:
                         return
                     except NoContainer:
                         self.life.refused(self._clock())
+                        self._looked.set()
                         asks = asks or self._start.begin()
                     finally:
                         self.life.ended(self._clock())
@@ -272,6 +252,9 @@ class Target:
                     elif not (asks := await self._start.wait()):
                         return
         except TimeoutError:
+            if asks:  # those who wait have deadlines of their own
+                asks = False
+                self._start.resign()
             raise self.no_container() from None
         except GatewayError as error:
             self._learn(error, self._clock())

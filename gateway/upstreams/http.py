@@ -112,6 +112,8 @@ class Calls:
         Whatever the app says to a GET means that it is there. Raises ``GatewayError`` where the edge answers.
         """
         response = await self.connections.get(self.connections.url, {})
+        if modal.CALL_PARAMETER in response.headers.get("location", ""):  # the container is yet to come
+            response = await self._result(response, {})
         try:
             if response.status >= 300:
                 error = await self._refusal(response)

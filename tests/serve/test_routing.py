@@ -7,20 +7,14 @@ from typing import Any
 import pytest
 
 from gateway.app import build_app
-from gateway.auth import ANYONE, Caller
 from gateway.core.call import PromptCall
 from gateway.core.errors import (
-    GatewayError,
-    ModelNotFound,
     NoContainer,
     UpstreamBadRequest,
     UpstreamError,
 )
 from gateway.core.events import Extra, Finish, Text
-from gateway.routing.attempts import Attempts
-from gateway.routing.budget import RetryBudget
-from gateway.routing.routes import Routes
-from gateway.routing.target import Bounds, Visit
+from gateway.routing.visit import Bounds
 from gateway.settings import settings_from
 from tests.serve.house import HELLO, Desk, House, Line, Scripted, container, deployed, house, listening, soon
 from tests.serve.test_chat import chunks, greet, post
@@ -38,66 +32,7 @@ def content(line: Line) -> str:
     return str(json.loads(line.body)["choices"][0]["message"]["content"])
 
 
-# --- names ---
-
-
-def test_a_caller_hears_of_the_name_that_was_asked_for_and_of_no_other() -> None:
-    models = [deployed(Scripted(name), name=name) for name in ("secret", "open-1")]
-    routes = Routes(models, "secret")
-    caller = Caller("some", ("open*",))
-    for asked in ("junk", "secret", "secrets", "open-2"):
-        with pytest.raises(ModelNotFound) as caught:
-            routes.find(asked, caller)
-        assert f"`{asked}`" in caught.value.message
-        assert "secret" not in caught.value.message.replace(f"`{asked}`", "")
-    with pytest.raises(GatewayError) as without:
-        routes.find(None, caller)
-    assert (without.value.param, without.value.status) == ("model", 400)
-    assert "secret" not in without.value.message
-    assert routes.find("open-1", caller) is models[1]
-    assert routes.find("junk", ANYONE) is routes.find(None, ANYONE) is models[0]
-
-
 # --- order ---
-
-
-def order(routes: Routes, name: str = "m") -> list[str]:
-    return [each.name for each in routes.in_turn(routes.deployments[name])]
-
-
-def test_round_robin_begins_with_the_next_upstream_each_time() -> None:
-    three = [Scripted(name) for name in "abc"]
-    routes = Routes([deployed(*three, balance="round_robin")])
-    turns = [order(routes) for _ in range(4)]
-    assert turns == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
-
-
-async def test_the_upstream_with_the_fewest_calls_goes_first() -> None:
-    model = deployed(Scripted("a"), Scripted("b"), Scripted("c"), balance="least_pending")
-    routes = Routes([model])
-    assert [order(routes)[0] for _ in range(3)] == ["a", "b", "c"]  # equally busy: in turn
-    held = [model.upstreams[index].events(CALL, Visit()) for index in (0, 0, 2)]
-    for events in held:
-        await anext(events)
-    assert [order(routes) for _ in range(3)] == [["b", "c", "a"]] * 3
-    for events in held:
-        await events.aclose()
-
-
-def test_fallback_models_follow_in_order_if_the_caller_may_call_them() -> None:
-    models = [
-        deployed(Scripted("m0"), Scripted("m1"), fallback=("x", "y"), balance="round_robin"),
-        deployed(Scripted("x0"), name="x"),
-        deployed(Scripted("y0"), name="y"),
-    ]
-    routes = Routes(models)
-
-    def names(caller: Caller) -> list[str]:
-        attempts = Attempts(routes, models[0], caller, "wait", 0.0)
-        return [attempts.current.upstream.name, *(each.upstream.name for each in attempts.after(ELSEWHERE))]
-
-    assert names(ANYONE) == ["m0", "m1", "x0", "y0"]
-    assert names(Caller("some", ("m", "y"))) == ["m1", "m0", "y0"]
 
 
 async def test_rendering_takes_no_ones_turn() -> None:
@@ -263,61 +198,6 @@ async def test_text_without_a_character_is_nothing_and_leaves_the_way_open() -> 
     got = chunks(line.body.decode())
     assert [c["choices"][0]["delta"].get("content") for c in got] == ["", "hello", None]
     assert len(beside.calls) == 1
-
-
-# --- the budget ---
-
-
-def spent(budget: RetryBudget, now: float) -> int:
-    """How many extra calls there are, up to 100."""
-    return next((count for count in range(100) if not budget.spend(now)), 100)
-
-
-def test_there_are_three_extra_calls_however_few_were_made() -> None:
-    assert spent(RetryBudget(), 0.0) == 3
-
-
-def test_there_is_one_extra_call_for_ten() -> None:
-    budget = RetryBudget()
-    for _ in range(200):
-        budget.earn(5.0)
-    assert spent(budget, 5.0) == 20
-    assert spent(budget, 9.0) == 0
-
-
-def test_extra_calls_come_back_as_the_window_moves_on() -> None:
-    budget = RetryBudget()
-    assert spent(budget, 0.0) == 3
-    assert spent(budget, 9.9) == 0
-    assert spent(budget, 10.0) == 0  # the window before still counts in full
-    assert spent(budget, 15.0) == 1  # half of it
-    assert spent(budget, 40.0) == 3
-
-
-def test_calls_of_long_ago_earn_nothing() -> None:
-    budget = RetryBudget()
-    for _ in range(200):
-        budget.earn(0.0)
-    assert spent(budget, 40.0) == 3
-
-
-async def test_a_failing_model_is_not_buried_under_extra_calls() -> None:
-    upstream = Scripted("a", [ONCE])
-    desk = Desk(deployed(upstream))
-    for _ in range(5):
-        assert (await desk.ask()).status == 502
-    assert len(upstream.calls) == 5 + 3
-    desk.now = 100.0
-    await desk.ask()
-    assert len(upstream.calls) == 5 + 3 + 2
-
-
-async def test_ordinary_calls_earn_extra_ones() -> None:
-    upstream = Scripted("a", *[HELLO] * 50, [ONCE])
-    desk = Desk(deployed(upstream))
-    for _ in range(60):
-        await desk.ask()
-    assert len(upstream.calls) == 60 + 6
 
 
 # --- around the routes ---
