@@ -335,7 +335,7 @@ def test_core_imports_only_what_is_pure() -> None:
         uuid warnings
     """
     # typing_extensions comes with pydantic, which on Python 3.11 takes no other TypedDict.
-    ours = {"pydantic", "pydantic_core", "typing_extensions", "jinja2", "orjson"}
+    ours = {"pydantic", "pydantic_core", "typing_extensions", "jinja2", "jsonschema_rs", "orjson"}
     allowed = sys.stdlib_module_names - set(impure.split()) | ours
     assert CORE
     nothing(
@@ -383,6 +383,7 @@ def test_some_imports_belong_in_one_place(package: str, allowed: tuple[str, ...]
 @pytest.mark.parametrize("module", ["gateway.app", "modal_backend.contract"])
 def test_a_serving_process_loads_nothing_heavy(module: str) -> None:
     heavy = "alembic sqlalchemy typer rich tokenizers modal transformers torch vllm openai langchain_core"
+    heavy += " jsonschema_rs"
     script = f"import sys, {module}; print(*[name for name in {heavy.split()} if name in sys.modules])"
     assert run(sys.executable, "-c", script).split() == []
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from gateway.core.structured import Format
 
 
 @dataclass(slots=True, frozen=True)
@@ -21,6 +24,24 @@ class Traits:
     whole: Literal["auto", "stream", "plain"] = "auto"  # how a whole answer is asked for
     echo: Literal["auto", "always", "never"] = "never"  # when a leading copy of the prompt is removed
     forward: frozenset[str] | Literal["all"] = frozenset()  # unknown client fields that are passed on
+    embeds: bool = True  # can be asked for the vectors of texts
+
+
+class Marks(NamedTuple):
+    """What a model puts around its reasoning; ``starts_open``: its answer begins inside."""
+
+    start: str = "<think>"
+    end: str = "</think>"
+    starts_open: bool = False
+
+
+class Tooling(NamedTuple):
+    """Calls of tools to be found in the text: the dialect's name, and the tools as OpenAI defines them."""
+
+    dialect: str
+    tools: tuple[Mapping[str, Any], ...]
+    begin: str = ""  # the opening of a call that the prompt ends with, so that one must follow
+    single: bool = False  # the answer ends behind the first call
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +50,10 @@ class Watch:
 
     echo: tuple[str, ...] = ()  # texts of which one leading copy is removed
     boundary: tuple[str, ...] = ()  # the template's stops: end the raw text anywhere
+    reasoning: Marks | None = None
+    tooling: Tooling | None = None
+    json: Format | None = None  # JSON to be found in the text, and judged at its end
+    guaranteed: bool = False  # JSON that the backend is held to while it decodes
     stops: tuple[str, ...] = ()  # the client's stops: end the visible text
 
 
@@ -75,6 +100,7 @@ class PromptCall:
     sender: Sender = NOBODY
     watch: Watch = Watch()
     notes: Notes = Notes()
+    choice: int = 0  # which of the answers to one prompt
 
 
 @dataclass(slots=True, frozen=True)
@@ -87,9 +113,27 @@ class ChatCall:
     sender: Sender = NOBODY
     watch: Watch = Watch()
     notes: Notes = Notes()
+    choice: int = 0  # which of the answers to one prompt
 
 
-Call: TypeAlias = PromptCall | ChatCall
+@dataclass(slots=True, frozen=True)
+class EmbedCall:
+    """Texts whose vectors are wanted; ``fields`` go beside them as they are.
+
+    The answer is one ``Vectors`` and the ``Finish``; it is never a stream.
+    """
+
+    texts: tuple[str, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+    request_id: str = ""
+    sender: Sender = NOBODY
+    watch: Watch = Watch()
+    notes: Notes = Notes()
+    choice: int = 0  # which of the answers to one prompt
+
+
+Call: TypeAlias = PromptCall | ChatCall | EmbedCall
 
 
 def for_choices(call: Call, n: int) -> tuple[Call, ...]:
@@ -102,11 +146,11 @@ def for_choice(call: Call, index: int) -> Call:
 
     a seed moves on by one each, so choices differ.
     """
-    if index == 0:
+    if index == 0 or isinstance(call, EmbedCall):
         return call
     if isinstance(call, PromptCall):
-        return replace(call, arguments=_reseeded(call.arguments, index))
-    return replace(call, body=_reseeded(call.body, index))
+        return replace(call, arguments=_reseeded(call.arguments, index), choice=index)
+    return replace(call, body=_reseeded(call.body, index), choice=index)
 
 
 def _reseeded(fields: Mapping[str, Any], index: int) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ How an error looks on the wire, early (a status) or late (an event in a stream),
         NotJson 415              Overloaded 429        Internal 500          HeadTooLarge 431
         RequestTimeout 408       ShuttingDown 503
         UpstreamError 502        UpstreamUnavailable 503   UpstreamTimeout 504   UpstreamBusy 429
+            InvalidJson 502 (the model's answer is not the JSON that was asked for)
             NoContainer 503 (nothing is ready behind an edge: worth waiting for)
                                                                               Saturated 429
 """
@@ -152,6 +153,12 @@ class ShuttingDown(GatewayError):
 class UpstreamError(GatewayError):
     status = 502
     default_code = "upstream_error"
+
+
+class InvalidJson(UpstreamError):
+    """The model was asked for JSON and its answer is none, or not what the schema says."""
+
+    default_code = "invalid_json_answer"
 
 
 class UpstreamBadRequest(GatewayError):

@@ -7,6 +7,7 @@ Knows nothing about wire formats or who asked.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -56,6 +57,13 @@ class Extra:
 
 
 @dataclass(slots=True, frozen=True)
+class Vectors:
+    """What texts became: one vector each, in their order, as 32-bit floats."""
+
+    vectors: tuple[array[float], ...]
+
+
+@dataclass(slots=True, frozen=True)
 class Usage:
     """Tokens of one call. ``source`` says who counted."""
 
@@ -79,7 +87,7 @@ class Finish:
     ignored: tuple[str, ...] = ()
 
 
-Event: TypeAlias = Text | Reasoning | ToolStart | ToolArgs | Extra | Finish
+Event: TypeAlias = Text | Reasoning | ToolStart | ToolArgs | Extra | Vectors | Finish
 Batch: TypeAlias = Sequence[Event]
 
 

@@ -12,7 +12,8 @@ PREFIX = "modal-http: "  # of every text of the edge of Web Functions (guide/web
 AUTH_HEADERS = ("Modal-Key", "Modal-Secret")  # or one "Authorization: Bearer KEY.SECRET" (same page)
 SESSION_HEADER = "Modal-Session-ID"  # any string; a Server sends equal ones to one container (guide/servers)
 
-HOSTS = (".modal.run", ".modal.direct")  # of Web Functions and of Servers (guide/webhook-urls, guide/servers)
+SERVERS = ".modal.direct"  # how their hosts end (guide/servers)
+HOSTS = (".modal.run", SERVERS)  # and those of Web Functions (guide/webhook-urls)
 EDGE_TIMEOUT = 150.0  # seconds until a Web Function's request is answered 303 (guide/webhook-timeouts)
 CALL_PARAMETER = "__modal_function_call_id"  # of the result URL (guide/webhook-timeouts)
 POLL_STATUS = 303  # "See Other" to the result URL; follow with GET (guide/webhook-timeouts)
@@ -24,14 +25,21 @@ MAX_PENDING = 2000  # inputs that may wait for one Function (guide/scale)
 MAX_INPUTS = 25_000  # inputs of one Function, those that wait and those that run (guide/scale)
 NOT_READY = 503  # a Server without a ready container; the request has started one (guide/servers)
 
-MISSING_CREDENTIALS = PREFIX + "missing credentials for proxy authorization"  # 401, guide/webhook-proxy-auth
-INVALID_CREDENTIALS = PREFIX + "invalid credentials for proxy authorization"  # 401, users
-STOPPED = PREFIX + "app for invoked web endpoint is stopped"  # 404, users; also an ended `modal serve`
-UNKNOWN = PREFIX + "invalid function call"  # 404, users: wrong address, or for a moment during a deployment
-DISABLED = PREFIX + "workspace {workspace} is disabled"  # 404, users: its budget is spent
-BAD_REDIRECT = PREFIX + "bad redirect method"  # 400, users: something other than GET on a result URL
+# Texts, and before some the part by which an answer is known: what is around it may change.
+ABOUT_CREDENTIALS = "credentials for proxy authorization"
+MISSING_CREDENTIALS = PREFIX + "missing " + ABOUT_CREDENTIALS  # 401, guide/webhook-proxy-auth
+INVALID_CREDENTIALS = PREFIX + "invalid " + ABOUT_CREDENTIALS  # 401, users
+IS_STOPPED = "is stopped"
+STOPPED = PREFIX + "app for invoked web endpoint " + IS_STOPPED  # 404, users; also an ended `modal serve`
+NO_FUNCTION = "invalid function call"
+UNKNOWN = PREFIX + NO_FUNCTION  # 404, users: wrong address, or for a moment during a deployment
+IS_DISABLED = "is disabled"
+DISABLED = PREFIX + "workspace {workspace} " + IS_DISABLED  # 404, users: its budget is spent
+NOT_BY_GET = "bad redirect method"
+BAD_REDIRECT = PREFIX + NOT_BY_GET  # 400, users: something other than GET on a result URL
 LOST = "Missing request, possibly due to expiry or cancellation"  # 408, _runtime/asgi.py
-TIMED_OUT = PREFIX + "internal error: function execution timed out"  # 500, users: the Function's timeout=
+RAN_OUT = "execution timed out"
+TIMED_OUT = PREFIX + "internal error: function " + RAN_OUT  # 500, users: the Function's timeout=
 TERMINATED = PREFIX + "internal error: function was terminated by signal"  # 500, users: killed, out of memory
 LOST_TRACK = PREFIX + "internal error: status InternalFailure: Server has lost track of input"  # 500, users
 RAISED = PREFIX + "internal error: status Failure: {error}"  # 500, users: raised before the app answered

@@ -6,18 +6,30 @@ what has no effect is noted for the client. Knows nothing about how a call is se
 
 from __future__ import annotations
 
-import hmac
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from gateway.core.call import MAX_NOTED, Call, ChatCall, Notes, PromptCall, Sender, Traits, Watch, notable
+from gateway.core.affinity import sender
+from gateway.core.call import (
+    MAX_NOTED,
+    Call,
+    ChatCall,
+    Notes,
+    PromptCall,
+    Traits,
+    Watch,
+    notable,
+)
 from gateway.core.errors import BadRequest
+from gateway.core.offer import Offer, offer
+from gateway.core.options import options
 from gateway.core.parameters import IGNORED, KNOWN, OPENAI, REJECTED, SAMPLING
 from gateway.core.spec import ModelSpec
+from gateway.core.structured import Format, instructed, parse_format
 from gateway.core.template import TemplateError, neutralise
+from gateway.core.toolset import modern, toolset
 from gateway.core.wire import ChatRequest, text_of
 
 
@@ -39,25 +51,49 @@ def plan(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) 
 
 
 def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> PromptCall:
-    ignored = _unavailable(request) + _unheard(request, spec)
+    ignored = _unavailable(request) + _unheard(request, spec) + _idle(request)
     passed, unknown = _unknown(request, traits)
-    messages, neutralised = _messages(request, spec)
-    prompt = _render(spec, messages, origin.now)
+    form = parse_format(request.response_format)
+    tools = toolset(request)
+    held = spec.guided and tools is None  # a schema for the whole answer would leave no way to call a tool
+    messages, neutralised = _messages(request, spec, None if held else form)
+    offered = offer(messages, tools, spec)
+    prompt = _render(spec, offered, origin.now, options(request))
     verbatim = len(messages) == 1 and prompt == messages[0]["content"]
-    watch = Watch(
-        echo=_echoes(prompt, spec, traits, verbatim),
-        boundary=spec.stops if verbatim else (*spec.template.stops, *spec.stops),
-        stops=_client_stops(request, spec),
-    )
+    prompt += offered.ending
+    watch = _watch(request, spec, traits, (prompt, verbatim), offered)
+    if form is not None:
+        ignored += form.ignored
+        watch = replace(watch, guaranteed=held, json=None if held else form)
+    arguments = _arguments(request, spec, watch)
+    if watch.guaranteed and form is not None:
+        arguments["json_schema"] = form.schema or {"type": "object"}
+    if offered.schema is not None:
+        arguments["json_schema"] = offered.schema
     return PromptCall(
         prompt=prompt,
-        arguments=_arguments(request, spec, (*watch.boundary, *watch.stops)),
+        arguments=arguments,
         unknown=passed,
         stream=_ask_for_stream(request, traits, watch),
         request_id=origin.request_id,
-        sender=_sender(request, spec, origin),
+        sender=sender(request, spec.name, origin.key),
         watch=watch,
-        notes=Notes((ignored + unknown)[:MAX_NOTED], neutralised),
+        notes=Notes((ignored + offered.ignored + unknown)[:MAX_NOTED], neutralised + offered.neutralised),
+    )
+
+
+def _watch(
+    request: ChatRequest, spec: ModelSpec, traits: Traits, shown: tuple[str, bool], offered: Offer
+) -> Watch:
+    """What to look for in the answer; ``shown``: the prompt, and whether it is a message as it is."""
+    prompt, verbatim = shown
+    boundary = spec.stops if verbatim else (*spec.template.stops, *spec.stops)
+    return Watch(
+        echo=_echoes(prompt, spec, traits, verbatim),
+        boundary=(*boundary, *offered.stops),
+        reasoning=offered.reasoning,
+        tooling=offered.tooling,
+        stops=_client_stops(request, spec),
     )
 
 
@@ -97,6 +133,14 @@ def _unheard(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
     return ("system",) if said else ()
 
 
+def _idle(request: ChatRequest) -> tuple[str, ...]:
+    """What is said about tools where there are none."""
+    if request.tools or request.functions:
+        return ()
+    named = ("tool_choice", "function_call", "parallel_tool_calls")
+    return tuple(name for name in named if _value(request, name) is not None)
+
+
 SYSTEM = ("system", "developer")
 _WITHOUT_EFFECT = IGNORED | {row.name for row in REJECTED}
 
@@ -115,26 +159,47 @@ def _unknown(request: ChatRequest, traits: Traits) -> tuple[Mapping[str, Any], t
     return passed, notable(name for name in fields if name not in passed)
 
 
-def _messages(request: ChatRequest, spec: ModelSpec) -> tuple[list[dict[str, Any]], int]:
-    """Messages as templates take them (content as text), control strings in user text defused."""
-    messages: list[dict[str, Any]] = [
-        {**message, "content": text_of(message.get("content"), f"messages[{index}].content")}
-        for index, message in enumerate(request.messages)
-    ]
+def _messages(
+    request: ChatRequest, spec: ModelSpec, form: Format | None
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Messages as templates take them (content as text), control strings in user text defused.
+
+    ``form``: JSON to ask the model for in words.
+    """
+    said: Sequence[Mapping[str, Any]] = request.messages
+    if form is not None:
+        said = instructed(said, form, "user" if spec.template.ignores_system else "system")
+    messages = [_plain(message, index) for index, message in enumerate(said)]
     try:
         safe, count = neutralise(messages, spec.template, spec.control_tokens)
     except TemplateError as exc:
         raise BadRequest(str(exc), param="messages", code="control_tokens") from None
-    if count:
-        messages = [dict(message) for message in safe]
-    if spec.system_default and not any(m["role"] in SYSTEM for m in messages):
-        messages.insert(0, {"role": "system", "content": spec.system_default})
-    return messages, count
+    if spec.system_default and not any(m["role"] in SYSTEM for m in request.messages):
+        safe = _introduced(safe, spec.system_default)
+    return safe, count
 
 
-def _render(spec: ModelSpec, messages: list[dict[str, Any]], now: datetime) -> str:
+def _introduced(messages: Sequence[Mapping[str, Any]], default: str) -> Sequence[Mapping[str, Any]]:
+    """With the model's own system message, before what the gateway may have put into one."""
+    first = messages[0]
+    if first["role"] != "system":
+        return [{"role": "system", "content": default}, *messages]
+    return [{**first, "content": f"{default}\n\n{first['content']}"}, *messages[1:]]
+
+
+def _plain(message: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    """A message whose content is text, its call in today's form."""
+    content = message.get("content")
+    if type(content) is str and "function_call" not in message:
+        return message
+    where = f"messages[{index}]"
+    return {**modern(message, where), "content": text_of(content, f"{where}.content")}
+
+
+def _render(spec: ModelSpec, offered: Offer, now: datetime, chosen: Mapping[str, Any]) -> str:
     try:
-        prompt = spec.template.render(messages, now=now)
+        safe, _ = spec.template.guard.value(chosen, spec.control_tokens) if chosen else (chosen, 0)
+        prompt = spec.template.render(offered.messages, tools=offered.shown, options=safe, now=now)
         prompt.encode()
     except UnicodeEncodeError:  # JSON inside the arguments of a tool call can spell one
         raise BadRequest("A message holds half of a surrogate pair.", param="messages") from None
@@ -157,8 +222,13 @@ def _client_stops(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
     return tuple(request.stop if request.stop is not None else spec.defaults.get("stop", ()))
 
 
-def _arguments(request: ChatRequest, spec: ModelSpec, stops: tuple[str, ...]) -> dict[str, Any]:
-    """The contract's arguments: the model's defaults, then what the client set."""
+def _arguments(request: ChatRequest, spec: ModelSpec, watch: Watch) -> dict[str, Any]:
+    """The contract's arguments: the model's defaults, then what the client set.
+
+    The client's stops hold for visible text alone, so they go upstream only where all text is visible.
+    """
+    visible = watch.reasoning is None and watch.tooling is None and watch.json is None
+    stops = (*watch.boundary, *watch.stops) if visible else watch.boundary
     arguments = dict(spec.defaults)
     for field in request.model_fields_set & SAMPLING.keys():
         if (value := getattr(request, field)) is not None:
@@ -179,33 +249,7 @@ def _ask_for_stream(request: ChatRequest, traits: Traits, watch: Watch) -> bool:
         return False
     if request.stream or traits.whole == "stream":
         return True
-    return traits.whole == "auto" and bool(watch.stops)
-
-
-def _sender(request: ChatRequest, spec: ModelSpec, origin: Origin) -> Sender:
-    """The requests of one conversation share a session, so that one container's cache serves them all."""
-    given = request.model_extra.get("prompt_cache_key") if request.model_extra else None
-    if not isinstance(given, str):
-        told = _beginning(request.messages)
-    elif _TOKEN.fullmatch(given):
-        return Sender(origin.key, given)
-    else:
-        told = given
-    text = f"{spec.name}\0{told}".encode("utf-8", "surrogatepass")
-    return Sender(origin.key, hmac.digest(origin.key.encode() or b"-", text, "sha256").hex()[:32])
-
-
-def _beginning(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The system messages and the first of the user: what a conversation keeps as it grows."""
-    said = []
-    for message in messages:
-        said.append(str(message.get("content")))
-        if message["role"] == "user":
-            break
-    return "\0".join(said)
-
-
-_TOKEN = re.compile(r"[!-~]{1,128}")  # what a header carries as it stands
+    return traits.whole == "auto" and bool(watch.stops or watch.reasoning or watch.tooling or watch.json)
 
 
 def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> ChatCall:
@@ -231,7 +275,7 @@ def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Or
         body=body,
         stream=_ask_for_stream(request, traits, watch),
         request_id=origin.request_id,
-        sender=_sender(request, spec, origin),
+        sender=sender(request, spec.name, origin.key),
         watch=watch,
         notes=Notes(unknown[:MAX_NOTED]),
     )

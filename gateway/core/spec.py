@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gateway.core.call import Marks
 from gateway.core.template import Template
 
 
@@ -24,5 +25,10 @@ class ModelSpec:
     max_output_tokens: int | None = None
     logprobs: bool = False
     images: bool = False
+    dialect: str | None = None  # how it writes calls of tools; None: as its template says
+    reasoning: Marks | None = None
+    guided: bool = False  # the backend constrains decoding by a schema
     control_tokens: Literal["neutralise", "reject", "pass"] = "neutralise"
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    embedding_batch: int = 32  # texts in one call
+    matryoshka: bool = False  # vectors may be cut to fewer numbers

@@ -1,22 +1,55 @@
 """The filters of one choice, in their fixed order.
 
-echo -> boundary stops (raw text, everywhere) -> the client's stops (visible text only)
+echo -> boundary stops (raw text, everywhere) -> reasoning -> calls of tools -> JSON -> the client's stops
+(visible text only)
 Rule: a filter that has nothing to do is not in the pipeline.
 """
 
 from __future__ import annotations
 
-from gateway.core.call import Watch
+from collections.abc import Callable
+from hashlib import blake2b
+from itertools import count
+
+from gateway.core.call import Call
 from gateway.core.echo import Echo
 from gateway.core.events import Filter
+from gateway.core.reasoning import Thinking
 from gateway.core.stops import Stops
+from gateway.core.structured import Extract
+from gateway.core.tools import DIALECTS
 
 
-def filters(watch: Watch) -> list[Filter]:
-    """Fresh filters for one choice. With nothing between them, both kinds of stops are one filter."""
+def filters(call: Call, index: int = 0) -> list[Filter]:
+    """Fresh filters for choice ``index``. With nothing between them, both kinds of stops are one filter."""
+    watch = call.watch
     made: list[Filter] = []
     if watch.echo:
         made.append(Echo(watch.echo))
-    if watch.boundary or watch.stops:
-        made.append(Stops((*watch.boundary, *watch.stops)))
+    if watch.reasoning is None and watch.tooling is None and watch.json is None:
+        if watch.boundary or watch.stops:
+            made.append(Stops((*watch.boundary, *watch.stops)))
+        return made
+    if watch.boundary:
+        made.append(Stops(watch.boundary))
+    if watch.reasoning is not None:
+        made.append(Thinking(*watch.reasoning))
+    if watch.tooling is not None:
+        dialect, tools, begin, single = watch.tooling
+        made.append(DIALECTS[dialect].watch(tools, _ids(call.request_id, index), begin, single))
+    if watch.json is not None:
+        made.append(Extract(watch.json.opens))
+    if watch.stops:
+        made.append(Stops(watch.stops))
     return made
+
+
+def _ids(request_id: str, index: int) -> Callable[[], str]:
+    """Ids of calls that no other choice or request has, and that are the same when it is tried again."""
+    numbers = count()
+
+    def next_id() -> str:
+        named = f"{request_id}/{index}/{next(numbers)}"
+        return "call_" + blake2b(named.encode(), digest_size=12).hexdigest()
+
+    return next_id

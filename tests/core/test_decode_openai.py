@@ -102,6 +102,44 @@ def test_logprobs_come_with_their_text() -> None:
     assert whole(answer) == wanted
 
 
+def texted(text: Any, reason: str | None = None, logprobs: Any = None) -> dict[str, Any]:
+    """An answer to a bare text, or a piece of one."""
+    choice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": reason}
+    return {"object": "text_completion", "choices": [choice]}
+
+
+def test_answers_to_bare_texts_give_the_same_events() -> None:
+    assert whole({**texted("hello", "length"), "usage": USAGE}) == [
+        Text("hello"),
+        Finish("length", Usage(3, 2)),
+    ]
+    pieces = streamed(texted("he"), texted("llo"), texted("", "stop"))
+    assert pieces == [Text("he"), Text("llo"), Finish("stop")]
+    assert whole(texted("", "stop")) == [Finish("stop")]
+
+
+def test_their_logprobs_stand_side_by_side() -> None:
+    lists = {"tokens": ["a", "b"], "token_logprobs": [None, -1], "top_logprobs": [None, {"b": -1, "c": -2}]}
+    [text, _] = whole(texted("ab", "stop", lists))
+    assert isinstance(text, Text) and text.logprobs
+    assert [(entry["token"], entry["logprob"]) for entry in text.logprobs] == [("a", -9999.0), ("b", -1)]
+    assert [[top["token"] for top in entry["top_logprobs"]] for entry in text.logprobs] == [[], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"tokens": ["a"], "token_logprobs": []},
+        {"tokens": "a", "token_logprobs": "b"},
+        {"tokens": [1], "token_logprobs": [-1]},
+        {"tokens": ["a"], "token_logprobs": ["x"], "top_logprobs": [{"a": "x"}]},
+        {"tokens": ["a"]},
+    ],
+)
+def test_lists_that_do_not_match_count_as_none(lists: Any) -> None:
+    assert whole(texted("a", "stop", lists)) == [Text("a"), Finish("stop")]
+
+
 def test_reasoning_under_either_name() -> None:
     for name in ("reasoning_content", "reasoning"):
         assert streamed(part({name: "hm"}), part({"content": "a"}), part({}, "stop")) == [

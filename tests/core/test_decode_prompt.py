@@ -220,6 +220,7 @@ def test_what_stands_beside_a_nested_text_counts() -> None:
     [
         ({"text": "x", "id": 1}, "an object with `text`, `id` without `prompt`"),
         ({"prompt": 1}, "a number or boolean at `prompt`"),
+        ({"prompt": None}, "it is null at `prompt`"),
         ({"prompt": {"text": "x"}}, "an object with `text` at `prompt`"),
         ({"prompt": ["x"]}, "an array at `prompt`"),
         ([{"generated_text": "x"}], "an array whose first item is an object with `generated_text`"),

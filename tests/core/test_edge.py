@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.decode.edge import PlainText, failure_of, instead
+from gateway.core import modal
+from gateway.core.decode.edge import PlainText, absent, failure_of, instead
 from gateway.core.decode.failure import Place
 from gateway.core.errors import ContextTooLong, GatewayError, NoContainer
 from tests.upstreams import fake
@@ -121,6 +122,38 @@ async def test_what_a_client_sees_after_one_call(
     async with fake.serving(fake.always(fake.response(body, kind, f"{status} x"))) as server:
         assert told((await asked(server.url)).failure) == wanted
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (modal.MISSING_CREDENTIALS, "upstream_auth"),
+        (modal.INVALID_CREDENTIALS, "upstream_auth"),
+        (modal.STOPPED, "upstream_stopped"),
+        (modal.UNKNOWN, "upstream_not_found"),
+        (modal.DISABLED.format(workspace="acme"), "upstream_stopped"),
+        (modal.BAD_REDIRECT, "upstream_error"),
+        (modal.TIMED_OUT, "upstream_timeout"),
+    ],
+)
+def test_a_text_of_the_edge_is_known_whatever_the_status(text: str, code: str) -> None:
+    for status in (200, 400, 404, 500, 503):
+        assert failure_of(PLACE, status, {}, text.encode()).code == code
+    made = instead(PLACE, text.encode())
+    assert made is not None
+    assert made.code == code
+
+
+def test_a_get_that_asks_for_nothing_tells_an_app_from_an_edge() -> None:
+    """The rows where it matters are in tests/routing/test_waking.py; here is what holds for all."""
+    for status in range(200, 600):
+        for body in (b"", b"hello", b"{}", b'{"error":{"message":"x"}}', b"<html>"):
+            if (error := absent(PLACE, status, {}, body)) is not None:
+                assert told(error) == told(failure_of(PLACE, status, {}, body))
+                assert status in (401, 403, 408, 429, 502, 503, 504)
+                assert status in (401, 403) or not body.startswith(b"{")
+        assert absent(PLACE, status, {}, MODAL + b"something new") is not None
+        assert absent(PLACE, status, {}, modal.BAD_REDIRECT.encode()) is None
 
 
 def test_no_container_is_its_own_class() -> None:

@@ -1,6 +1,7 @@
 """Plans: from a request to exactly what the upstream is asked, and what the client is told."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,10 +138,9 @@ def test_the_default_system_message_is_for_requests_without_one() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"functions": [{"name": "f"}]}, "functions"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"functions": [{"name": "a b"}]}, "functions[0].name"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"logprobs": True}, "logprobs"),
         ({"spec": {"logprobs": True}, "top_logprobs": 2}, "top_logprobs"),
@@ -215,7 +215,7 @@ def test_a_chat_upstream_gets_the_models_defaults_and_system_message() -> None:
 
 def test_a_seed_moves_on_by_one_a_choice() -> None:
     assert for_choice(prompt_call(seed=7), 2).arguments == {"seed": 9}  # type: ignore[union-attr]
-    assert for_choice(prompt_call(), 2) == prompt_call()
+    assert for_choice(prompt_call(), 2) == replace(prompt_call(), choice=2)
     assert for_choice(chat_call(seed=7), 1).body["seed"] == 8  # type: ignore[union-attr]
 
 

@@ -40,6 +40,8 @@ PREFIX = modal.PREFIX.rstrip().encode()
 MAX_RETRY_AFTER = 60  # seconds; openai-node sleeps through longer ones, openai-python gives up above 120
 
 NAME = re.compile(r"[\w.-]{1,80}", re.ASCII)
+_SELDOM_AN_APP = frozenset({modal.REPOLL_STATUS, modal.LIMITED, 502, modal.NOT_READY, 504})
+"""Statuses that come from an edge or a proxy, unless there is an object of JSON with them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -54,38 +56,38 @@ class _Text:
     useless: bool = False  # tell clients not to retry
 
 
-# The first that matches; each is the part of a text of ``core/modal.py`` by which it is known.
+# The first that matches.
 _TEXTS = (
     _Text(
-        "credentials for proxy authorization",
+        modal.ABOUT_CREDENTIALS,
         UpstreamError,
         "upstream_auth",
         "Modal refused the gateway's proxy token: check {credentials} of {at}.",
         useless=True,
     ),
     _Text(
-        "is stopped",
+        modal.IS_STOPPED,
         UpstreamUnavailable,
         "upstream_stopped",
         "The Modal app behind {at}.url is stopped: deploy it again, or change {at}.url.",
         useless=True,
     ),
     _Text(
-        "is disabled",
+        modal.IS_DISABLED,
         UpstreamUnavailable,
         "upstream_stopped",
         "The Modal workspace behind {at}.url is disabled: check its billing, or change {at}.url.",
         useless=True,
     ),
     _Text(
-        "invalid function call",
+        modal.NO_FUNCTION,
         UpstreamError,
         "upstream_not_found",
         "Modal knows no function at {at}.url: check the address, and that the app is deployed.",
         retry="once",
     ),
     _Text(
-        "execution timed out",
+        modal.RAN_OUT,
         UpstreamTimeout,
         "upstream_timeout",
         "The Modal function behind {at}.url ran into its timeout: raise timeout= there, or lower max_tokens.",
@@ -93,7 +95,7 @@ _TEXTS = (
         useless=True,
     ),
     _Text(
-        "bad redirect method",
+        modal.NOT_BY_GET,
         UpstreamError,
         "upstream_error",
         "Modal refused a request for a result: something between the gateway and {at}.url changes requests.",
@@ -137,6 +139,21 @@ def instead(place: Place, body: bytes) -> GatewayError | None:
     if not body.startswith(PREFIX):
         return None
     return spoken(place, body) or UpstreamError("The Modal function did not answer.", retry="elsewhere")
+
+
+def absent(place: Place, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError | None:
+    """Why no container gave this answer to a GET that asks for nothing; None if one did.
+
+    An app may say what it likes to that. ``body`` may be cut; arguments are those of ``failure_of``.
+    """
+    if body.startswith(modal.BAD_REDIRECT.encode()):  # the edge knows a call behind the address
+        return None
+    if status < 300:
+        return instead(place, body)
+    seldom = status in _SELDOM_AN_APP and not isinstance(_json(body), dict)
+    if seldom or status in (401, 403) or body.startswith(PREFIX):
+        return failure_of(place, status, headers, body)
+    return None
 
 
 class PlainText:

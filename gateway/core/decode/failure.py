@@ -35,7 +35,7 @@ class Place:
     at: str = "models.NAME.upstream"
     credentials: str = "modal_key and modal_secret"  # config keys
     secrets: tuple[str, ...] = ()  # what must never be repeated
-    text: str = "prompt"  # the request field that holds the prompt
+    text: str = "prompt"  # the request field that holds the prompt, or the texts to embed
     added: str | None = None  # a request field that the gateway adds and that a strict server may refuse
 
 
@@ -107,10 +107,13 @@ def refused(text: str, place: Place) -> GatewayError:
 
 
 def too_long(text: str, place: Place) -> GatewayError:
+    shorten, param = "the messages or lower max_tokens", "messages"
+    if place.text == "input":
+        shorten, param = "the texts", "input"
     return ContextTooLong(
-        "The prompt exceeds the model's maximum context length (context_length_exceeded). Please shorten the "
-        f"messages or lower max_tokens.{text}",
-        param="messages",
+        "The prompt exceeds the model's maximum context length (context_length_exceeded). "
+        f"Please shorten {shorten}.{text}",
+        param=param,
     )
 
 

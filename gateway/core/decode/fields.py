@@ -82,6 +82,29 @@ def logprobs(value: Any) -> Logprobs | None:
     return tuple(entries) or None
 
 
+def text_logprobs(value: Any) -> Logprobs | None:
+    """The same entries from the lists of the older completions API, which stand side by side."""
+    if not isinstance(value, dict):
+        return None
+    tokens, numbers, others = (value.get(name) for name in ("tokens", "token_logprobs", "top_logprobs"))
+    if not isinstance(tokens, list) or not isinstance(numbers, list) or len(tokens) != len(numbers):
+        return None
+    tops = others if isinstance(others, list) and len(others) == len(tokens) else [None] * len(tokens)
+    return logprobs(
+        [
+            {"token": token, "logprob": number, "top_logprobs": _pairs(top)}
+            for token, number, top in zip(tokens, numbers, tops, strict=True)
+        ]
+    )
+
+
+def _pairs(top: Any) -> list[dict[str, Any]]:
+    """The alternatives to one token."""
+    if not isinstance(top, dict):
+        return []
+    return [{"token": token, "logprob": number} for token, number in top.items()]
+
+
 def _logprob(item: Any) -> dict[str, Any] | None:
     if not isinstance(item, dict):
         return None

@@ -1,4 +1,4 @@
-"""Answers of OpenAI-compatible chat servers -> events: whole and in chunks.
+"""Answers of OpenAI-compatible servers to chats and bare texts -> events: whole and in chunks.
 
 Rule: one choice, the one with index 0, because a call asks for one. Nothing is trusted; fields of a delta
 that we do not know go through as ``Extra``. A stream that ends without a finish reason or ``[DONE]`` was
@@ -26,7 +26,7 @@ _OURS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_ca
 
 
 class OpenAIDecoder:
-    """One answer of a chat server."""
+    """One answer of such a server."""
 
     def __init__(self, place: Place) -> None:
         self.failed: GatewayError | None = None
@@ -66,7 +66,7 @@ class OpenAIDecoder:
             raise _not_json(body) from None
         events: list[Event] = []
         for choice in self._choices(data):
-            if not isinstance(message := choice.get("message"), dict):
+            if not isinstance(message := choice.get("message") or _written(choice), dict):
                 break
             self._delta(message, choice, events)
             return [*events, Finish(self._reason or "stop", self._usage)]
@@ -89,7 +89,7 @@ class OpenAIDecoder:
 
     def _chunk(self, data: Any, events: list[Event]) -> None:
         for choice in self._choices(data):
-            delta = choice.get("delta")
+            delta = choice.get("delta") or _written(choice)
             if delta is not None and not isinstance(delta, dict):
                 raise self._misshapen()
             self._delta(delta or {}, choice, events)
@@ -112,7 +112,9 @@ class OpenAIDecoder:
             events.append(Reasoning(thought))
         text = self._text(delta.get("content"))
         found = choice.get("logprobs")
-        logprobs = fields.logprobs(found.get("content")) if isinstance(found, dict) else None
+        logprobs = None
+        if isinstance(found, dict):
+            logprobs = fields.logprobs(found.get("content")) or fields.text_logprobs(found)
         if text or logprobs:
             events.append(Text(text, logprobs))
         if calls := delta.get("tool_calls"):
@@ -143,6 +145,11 @@ class OpenAIDecoder:
             f"check {self._place.at}.url and {self._place.at}.kind.",
             code="upstream_bad_response",
         )
+
+
+def _written(choice: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The answer to a bare text, in the form of a chat's."""
+    return {"content": choice["text"]} if "text" in choice else None
 
 
 def _plain(data: Any) -> str | None:

@@ -91,7 +91,7 @@ class PromptDecoder:
             raise failure(error, self._place)
         holder, text = self._find(data)
         if not isinstance(text, str):
-            raise self._misshapen(data, text)
+            raise self._misshapen(data, holder, text)
         logprobs = self._facts(data, holder)
         finish = Finish(self._reason or "stop", self._usage, ignored=self._ignored)
         return [Text(text, logprobs), finish] if text or logprobs else [finish]
@@ -118,7 +118,7 @@ class PromptDecoder:
             raise failure(error, self._place)
         holder, text = self._find(data)
         if not isinstance(text, str) and (text is not None or not self._bare(data)):
-            raise self._misshapen(data, text)
+            raise self._misshapen(data, holder, text)
         logprobs = self._facts(data, holder)
         if text and self._shape.cumulative:
             text = self._more(text)
@@ -181,9 +181,10 @@ class PromptDecoder:
             code="upstream_bad_response",
         )
 
-    def _misshapen(self, data: Any, found: Any) -> UpstreamError:
+    def _misshapen(self, data: Any, holder: Any, found: Any) -> UpstreamError:
         what = f"{_kind(data)} without `{self._shape}`"
-        if found is not None:
+        nulled = isinstance(holder, dict) and str(self._shape.path[-1]) in holder
+        if found is not None or nulled:
             what = f"{_kind(found)} at `{self._shape}`"
         return UpstreamError(
             f"The upstream's answer holds no text where it was expected: it is {what}. "

@@ -14,7 +14,18 @@ import orjson
 from gateway.core.encode import Head
 from gateway.core.encode.usage import usage_fields
 from gateway.core.errors import GatewayError
-from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
+from gateway.core.events import (
+    Batch,
+    Event,
+    Extra,
+    Finish,
+    Reasoning,
+    Text,
+    ToolArgs,
+    ToolStart,
+    Usage,
+    Vectors,
+)
 
 DONE = b"data: [DONE]\n\n"
 _NO_FINISH = b',"logprobs":null,"finish_reason":null}]'
@@ -26,7 +37,10 @@ class Chunks:
     The constant parts of a chunk are encoded once; a text chunk costs one JSON string.
     """
 
-    def __init__(self, head: Head, choices: int = 1, *, include_usage: bool = False) -> None:
+    def __init__(
+        self, head: Head, choices: int = 1, *, include_usage: bool = False, functions: bool = False
+    ) -> None:
+        """``functions``: the one call is told in the older form, as ``function_call``."""
         same = orjson.dumps(
             {"id": head.id, "object": "chat.completion.chunk", "created": head.created, "model": head.model}
         )
@@ -35,6 +49,7 @@ class Chunks:
         self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._include_usage = include_usage
         self._choices = choices
+        self._functions = functions
         self._texts: dict[int, tuple[bytes, bytes]] = {}
 
     def opening(self) -> bytes:
@@ -91,14 +106,21 @@ class Chunks:
                     index, {"content": text}, logprobs={"content": list(logprobs or ()), "refusal": None}
                 )
             case Reasoning(text):
-                return self._chunk(index, {"reasoning_content": text})
+                return self._chunk(index, {"reasoning_content": text, "reasoning": text})
             case ToolStart(call, id, name):
                 function = {"name": name, "arguments": ""}
-                started = {"index": call, "id": id, "type": "function", "function": function}
-                return self._chunk(index, {"tool_calls": [started]})
+                return self._call(index, function, {"index": call, "id": id, "type": "function"})
             case ToolArgs(call, text):
-                return self._chunk(index, {"tool_calls": [{"index": call, "function": {"arguments": text}}]})
+                return self._call(index, {"arguments": text}, {"index": call})
             case Extra(fields):
                 return self._chunk(index, dict(fields))
             case Finish(reason):
-                return self._chunk(index, {}, finish=reason)
+                called = self._functions and reason == "tool_calls"
+                return self._chunk(index, {}, finish="function_call" if called else reason)
+            case Vectors():
+                return b""  # no chat is answered with any
+
+    def _call(self, index: int, function: dict[str, str], call: dict[str, Any]) -> bytes:
+        if self._functions:
+            return self._chunk(index, {"function_call": function})
+        return self._chunk(index, {"tool_calls": [{**call, "function": function}]})

@@ -12,12 +12,9 @@ from typing import Any
 import orjson
 
 from gateway.core.encode import Head
+from gateway.core.encode.bound import Bound
 from gateway.core.encode.usage import usage_fields
-from gateway.core.errors import UpstreamError
-from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
-
-MAX_SIZE = 32 << 20  # characters and pieces of all choices
-PIECE = 64  # what an event counts beside its text
+from gateway.core.events import Batch, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 
 
 @dataclass(slots=True)
@@ -33,15 +30,17 @@ class _Choice:
 class Collector:
     """The encoder of one whole answer with ``n`` choices."""
 
-    def __init__(self, head: Head, n: int = 1) -> None:
+    def __init__(self, head: Head, n: int = 1, *, functions: bool = False) -> None:
+        """``functions``: the one call is told in the older form, as ``function_call``."""
         self._head = head
+        self._functions = functions
         self._choices = [_Choice() for _ in range(n)]
-        self._size = 0
+        self._bound = Bound()
 
     def feed(self, index: int, batch: Batch) -> None:
         choice = self._choices[index]
         for event in batch:
-            self._bound(event)
+            self._bound.count(event)
             match event:
                 case Text(text, logprobs):
                     choice.text.append(text)
@@ -59,15 +58,6 @@ class Collector:
                 case Finish(reason):
                     choice.finish = reason
 
-    def _bound(self, event: Event) -> None:
-        """A backend that never ends must not fill the memory. Fields beside the text count by the piece."""
-        self._size += PIECE + len(getattr(event, "text", ""))
-        if self._size > MAX_SIZE:
-            raise UpstreamError(
-                "The upstream's answer is too large to be given whole; ask for a stream.",
-                code="upstream_bad_response",
-            )
-
     def answer(self, usage: Usage) -> bytes:
         """The JSON body; called once, after every choice has finished."""
         return orjson.dumps(
@@ -76,10 +66,19 @@ class Collector:
                 "object": "chat.completion",
                 "created": self._head.created,
                 "model": self._head.model,
-                "choices": [_choice_fields(i, choice) for i, choice in enumerate(self._choices)],
+                "choices": [self._fields(i, choice) for i, choice in enumerate(self._choices)],
                 "usage": usage_fields(usage),
             }
         )
+
+
+    def _fields(self, index: int, choice: _Choice) -> dict[str, Any]:
+        fields = _choice_fields(index, choice)
+        if self._functions and (calls := fields["message"].pop("tool_calls", None)):
+            fields["message"]["function_call"] = calls[0]["function"]
+            if fields["finish_reason"] == "tool_calls":
+                fields["finish_reason"] = "function_call"
+        return fields
 
 
 def _merge(extra: dict[str, Any], fields: Mapping[str, Any]) -> None:
@@ -94,7 +93,7 @@ def _choice_fields(index: int, choice: _Choice) -> dict[str, Any]:
     text = "".join(choice.text)
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, **choice.extra}
     if choice.reasoning:
-        message["reasoning_content"] = "".join(choice.reasoning)
+        message["reasoning_content"] = message["reasoning"] = "".join(choice.reasoning)  # both are read
     if choice.tools:
         message["content"] = text or None
         message["tool_calls"] = [

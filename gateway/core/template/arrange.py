@@ -18,6 +18,8 @@ from typing import Any, Final, Literal, TypeAlias
 from gateway.core.template.errors import TemplateError
 
 Message: TypeAlias = Mapping[str, Any]
+Tools: TypeAlias = Sequence[Mapping[str, Any]] | str
+"""Definitions, or a text about them."""
 Manner: TypeAlias = Literal["shows", "drops", "refuses"]
 
 _SYSTEM: Final = frozenset({"system", "developer"})
@@ -65,9 +67,7 @@ class Shape:
     default: str | None
     tools: bool
 
-    def arrange(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
-    ) -> Conversation:
+    def arrange(self, messages: Sequence[Message], tools: Tools | None) -> Conversation:
         """The conversation for this template. Raises ``TemplateError`` for a role it does not know."""
         inline = self.system == "inline"
         turns, given = _sorted_out(messages, inline=inline)
@@ -75,14 +75,14 @@ class Shape:
             turns = _named(turns) if self.tools else _results_as_text(_calls_as_text(turns))
         # An empty system message replaces the default one as well, as it does in FastChat.
         system = self.default if not given or self.system == "ignored" else _joined(given)
-        if tools and not self.tools:
+        if tools and (isinstance(tools, str) or not self.tools):
             system = _joined([system or "", _tool_text(tools)])
-            tools = None
+        shown = tools if self.tools and not isinstance(tools, str) else None
         if not inline:
-            return Conversation(turns, system or "", tools)
+            return Conversation(turns, system or "", shown)
         if system is not None:
             turns = [{"role": "system", "content": system}, *turns]
-        return Conversation(turns, None, tools)
+        return Conversation(turns, None, shown)
 
 
 def _sorted_out(messages: Sequence[Message], *, inline: bool) -> tuple[list[Message], list[str]]:
@@ -158,8 +158,10 @@ def _named(turns: Sequence[Message]) -> list[Message]:
 # -- templates without a form for tools -------------------------------------------------------------------
 
 
-def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
+def _tool_text(tools: Tools) -> str:
     """Tool definitions as a system text, one JSON object a line, and how to call them."""
+    if isinstance(tools, str):
+        return tools
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     return (
         f"# Tools\n\nYou can call these functions:\n<tools>\n{listed}\n</tools>\n\n"
@@ -220,16 +222,14 @@ class Habits:
     results: bool
     tools: bool
 
-    def arrange(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
-    ) -> Conversation:
+    def arrange(self, messages: Sequence[Message], tools: Tools | None) -> Conversation:
         """The conversation as Hugging Face passes it; what the template would drop is moved."""
         given = [self._message(message) for message in messages]
         if not self.calls:
             given = _calls_as_text(given)
         if not self.results:
             given = _results_as_text(given)
-        if not tools or self.tools:
+        if not isinstance(tools, str) and (not tools or self.tools):
             return Conversation(self._folded(given, []), None, tools)
         text = _tool_text(tools)
         if self.system != "shows":

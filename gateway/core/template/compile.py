@@ -114,6 +114,7 @@ def _as_told(template: Template, front: Front) -> Template:
         guard=_guard(front.control or template.control, front.turns or template.turns),
         default_system=front.default_system,
         ignores_system=front.system == "ignored",
+        dialect=front.dialect,
         notes=front.notes,
     )
 

@@ -49,6 +49,7 @@ class Front(BaseModel):
     bos: str | None = Field(None, description="bos_token of the body")
     eos: str | None = Field(None, description="eos_token of the body")
     tools: bool = Field(False, description="the body renders tool definitions, calls and results")
+    dialect: str = Field("hermes", description="how the model writes calls of tools: gateway/core/tools/")
     notes: str = Field("", description="for the reader of the documentation")
 
     @model_validator(mode="after")

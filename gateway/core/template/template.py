@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from gateway.core.template.arrange import Habits, Message, Shape
+from gateway.core.template.arrange import Habits, Message, Shape, Tools
 from gateway.core.template.control import Guard, Mode
 from gateway.core.template.errors import TemplateError
 from gateway.core.template.sandbox import Program
@@ -40,7 +40,7 @@ class Template:
     ``stops`` end an answer; ``stop_token_ids`` are the same as token ids, where they were published.
     ``ignores_system``: the family's format has a fixed system message, so the client's has no effect and
     should be reported as ignored. ``renders_tools``: tools have the model's own form; otherwise they are
-    rendered as text.
+    rendered as text. ``dialect`` is how the family writes its calls.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Template:
     default_system: str | None = None
     ignores_system: bool = False
     renders_tools: bool = False
+    dialect: str = "hermes"
     notes: str = ""
 
     @property
@@ -69,7 +70,7 @@ class Template:
         self,
         messages: Sequence[Message],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Tools | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
         now: datetime | None = None,
@@ -77,9 +78,10 @@ class Template:
         """The prompt for these messages, ready for the assistant to answer.
 
         ``messages`` are dicts of ``role``, ``content`` (text) and optionally ``name``, ``tool_calls``,
-        ``tool_call_id``, ``reasoning_content``; ``tools`` are OpenAI's definitions; ``options`` are variables
-        of the template (``enable_thinking``); ``now`` is for templates that write a date. Control strings
-        are not looked for here: see ``neutralise``. Raises ``TemplateError``.
+        ``tool_call_id``, ``reasoning_content``; ``tools`` are OpenAI's definitions, or a text about them for
+        a template without a form of its own; ``options`` are variables of the template
+        (``enable_thinking``); ``now`` is for templates that write a date. Control strings are not looked
+        for here: see ``neutralise``. Raises ``TemplateError``.
         """
         form = self.tool_form if tools and self.tool_form else self.form
         said = form.shape.arrange(messages, tools or None)

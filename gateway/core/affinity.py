@@ -1,0 +1,40 @@
+"""Which requests belong together, so that one container, with its cache, may take them all.
+
+Rule: the same for every request of a conversation, different for other keys and models. What is sent tells
+nothing of the text: it is a keyed hash, or what the client named itself.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.core.call import Sender
+from gateway.core.wire import ChatRequest
+
+_TOKEN = re.compile(r"[!-~]{1,128}")  # what a header carries as it stands
+
+
+def sender(request: ChatRequest, model: str, key: str) -> Sender:
+    """The requests of one conversation share a session, so that one container's cache serves them all."""
+    given = request.model_extra.get("prompt_cache_key") if request.model_extra else None
+    if not isinstance(given, str):
+        told = _beginning(request.messages)
+    elif _TOKEN.fullmatch(given):
+        return Sender(key, given)
+    else:
+        told = given
+    text = f"{model}\0{told}".encode("utf-8", "surrogatepass")
+    return Sender(key, hmac.digest(key.encode() or b"-", text, "sha256").hex()[:32])
+
+
+def _beginning(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The system messages and the first of the user: what a conversation keeps as it grows."""
+    said = []
+    for message in messages:
+        said.append(str(message.get("content")))
+        if message["role"] == "user":
+            break
+    return "\0".join(said)
