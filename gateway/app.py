@@ -6,13 +6,15 @@ authentication is called by whatever serves a route, so that no path can slip pa
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,27 +22,31 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from gateway import __version__, log
+from gateway import __version__, embeddings, log, responses
+from gateway.admin import Admin
 from gateway.auth import Keys
 from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
-from gateway.core.spec import ModelSpec
+from gateway.fastchat import TokenCheck
 from gateway.http.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
+from gateway.keeping import keeping, schedules
 from gateway.metrics import Metrics
+from gateway.models import deployment
 from gateway.pages import Pages
-from gateway.routing.routes import Deployment, Routes
-from gateway.routing.target import Bounds, Target
+from gateway.retention import Memory
+from gateway.routing.routes import Routes
 from gateway.serve import Api, Service, World
-from gateway.settings import ConfigError, Model, Settings
-from gateway.surfaces import CHAT
-from gateway.templates import load as load_template
-from gateway.tokens import counter
-from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.kinds import build
-from gateway.upstreams.modal_sdk.config import ModalConfig
+from gateway.settings import Model, Settings
+from gateway.sightings import Sightings
+from gateway.surfaces import CHAT, COMPLETIONS, FASTCHAT, PROMPT
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+CLOSE = 20.0  # seconds for each upstream at the end
+
 HOT = "/chat/completions"
+TEXTS = "/completions"
+PROMPTS = "/prompt/"  # and a model, whose name may hold slashes
+OLD = "/api/v1/chat/completions"  # FastChat's
 EXPOSED = (
     "x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised",
     "x-gateway-upstream-state", "x-gateway-queue-ms", "x-gateway-boot-ms", "retry-after",
@@ -53,53 +59,6 @@ def new_id() -> str:
 
 
 WORLD = World(time=time.time, monotonic=time.monotonic, new_id=new_id)
-
-
-def deployment(
-    name: str, model: Model, folder: Path, clock: Callable[[], float] = time.monotonic
-) -> Deployment:
-    """One model, its files loaded (paths are relative to ``folder``).
-
-    Raises ``ConfigError`` that names the key.
-    """
-    where = f"models.{name}"
-    try:
-        template = load_template(model.template, folder)
-    except (ValueError, OSError) as exc:
-        raise ConfigError(f"{where}.template: {exc}") from None
-    try:
-        count = counter(folder / model.tokenizer) if model.tokenizer else None
-    except ValueError as exc:
-        raise ConfigError(f"{where}.tokenizer: {exc}") from None
-    spec = ModelSpec(
-        name=name,
-        template=template,
-        stops=model.stop,
-        system_default=model.system_default,
-        context_length=model.context_length,
-        max_output_tokens=model.max_output_tokens,
-        logprobs=model.logprobs,
-        images=model.images,
-        control_tokens=model.control_tokens,
-        defaults=model.defaults,
-    )
-    upstreams = [_target(name, index, model, clock) for index in range(len(model.upstreams))]
-    return Deployment(spec, upstreams, model.aliases, model.balance, model.fallback, model.cold, count)
-
-
-def _target(name: str, index: int, model: Model, clock: Callable[[], float]) -> Target:
-    config, several = model.upstreams[index], len(model.upstreams) > 1
-    at = f"models.{name}.upstreams[{index}]" if several else f"models.{name}.upstream"
-    upstream = build(f"{name}-{index}" if several else name, config, model=name, at=at)
-    bounds = Bounds(
-        config.max_concurrency,
-        config.max_queue,
-        config.queue_timeout,
-        first_event=config.first_event_timeout if isinstance(config, Endpoint | ModalConfig) else 0.0,
-        window=config.scaledown_window,
-        sleeps=config.sleeps,
-    )
-    return Target(upstream, bounds, clock)
 
 
 def build_service(
@@ -133,10 +92,26 @@ def build_app(
     """
     metrics = Metrics()
     service = build_service(settings, folder or Path.cwd(), metrics, world, any_host=any_host)
-    cold = _cold_routes(service, metrics, public=loopback or settings.server.public)
+    metrics.watch([target for model in service.routes.deployments.values() for target in model.upstreams])
+    retain = settings.responses
+    shelves = responses.Shelves(Memory(retain, world.monotonic) if retain.retain else None)
+    pages = Pages(service, metrics, public=loopback or settings.server.public)
+    sightings = Sightings(world.monotonic)
+    admin = Admin(service, settings, sightings, loopback=loopback)
+    cold = _cold_routes(service, (pages, admin), sightings, settings.models)
+    responses.ResponsePages(service.keys, shelves.store).add_to(cold)
+    TokenCheck(service).add_to(cold)
     shared = _cors(settings.server.cors_origins)
     chat = shared(Api(service, CHAT))
-    return Front({HOT: chat, "/v1" + HOT: chat}, shared(cold), world.new_id)
+    hot = {
+        HOT: chat,
+        TEXTS: shared(Api(service, COMPLETIONS)),
+        PROMPTS: shared(Api(service, PROMPT)),
+        embeddings.PATH: shared(embeddings.Embeddings(service)),
+        responses.PATH: shared(Api(service, responses.surface(shelves, world.time))),
+        OLD: shared(Api(service, FASTCHAT)),
+    }
+    return Front(hot, shared(cold), world.new_id)
 
 
 def _cors(origins: tuple[str, ...]) -> Callable[[App], App]:
@@ -153,10 +128,13 @@ def _cors(origins: tuple[str, ...]) -> Callable[[App], App]:
 
 
 class Front:
-    """Hot POST routes by a dictionary, the rest to FastAPI with a request id on every answer."""
+    """Hot POST routes by a dictionary, the rest to FastAPI with a request id on every answer.
+
+    ``hot`` has the paths without ``/v1``.
+    """
 
     def __init__(self, hot: Mapping[str, App], rest: App, new_id: Callable[[], str]) -> None:
-        self._hot = hot
+        self._hot = {**hot, **{"/v1" + path: app for path, app in hot.items()}}
         self._rest = rest
         self._new_id = new_id
 
@@ -164,7 +142,7 @@ class Front:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
-        if scope["method"] == "POST" and (endpoint := self._hot.get(scope["path"])) is not None:
+        if scope["method"] == "POST" and (endpoint := self._endpoint(scope["path"])) is not None:
             await endpoint(scope, receive, send)
             return
         request_id = "req_" + self._new_id()
@@ -175,6 +153,13 @@ class Front:
             return
         await self._rest(scope, receive, partial(_with_request_id, send, request_id.encode()))
 
+    def _endpoint(self, path: str) -> App | None:
+        if (found := self._hot.get(path)) is not None:
+            return found
+        if path.startswith((PROMPTS, "/v1" + PROMPTS)):
+            return self._hot[PROMPTS]
+        return self._hot[embeddings.PATH] if embeddings.ENGINES.fullmatch(path) else None
+
 
 async def _with_request_id(send: Send, request_id: bytes, message: Message) -> None:
     if message["type"] == "http.response.start":
@@ -182,13 +167,22 @@ async def _with_request_id(send: Send, request_id: bytes, message: Message) -> N
     await send(message)
 
 
-def _cold_routes(service: Service, metrics: Metrics, *, public: bool) -> FastAPI:
+def _cold_routes(
+    service: Service, pages: tuple[Pages, Admin], sightings: Sightings, models: Mapping[str, Model]
+) -> FastAPI:
+    deployments = service.routes.deployments.values()
+    targets = [upstream for model in deployments for upstream in model.upstreams]
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        for model in service.routes.deployments.values():
-            for upstream in model.upstreams:
-                await upstream.aclose()
+        watching = asyncio.get_running_loop().create_task(sightings.watch(targets))
+        try:
+            async with keeping(schedules(models, deployments), service.world.time):
+                yield
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+            await close_all(sightings, *targets)
 
     app = FastAPI(
         title="modal-gateway",
@@ -199,13 +193,28 @@ def _cold_routes(service: Service, metrics: Metrics, *, public: bool) -> FastAPI
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    Pages(service, metrics, public=public).add_to(app)
+    for each in pages:
+        each.add_to(app)
     app.add_exception_handler(GatewayError, _on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(ClientGone, _on_client_gone)
     app.add_exception_handler(Exception, _on_bug)
     return app
+
+
+class Closes(Protocol):
+    """What is closed at the end."""
+
+    async def aclose(self) -> None: ...
+
+
+async def close_all(*closing: Closes) -> None:
+    """At once, and within ``CLOSE``; one that fails or hangs keeps no other open."""
+    bounded = [asyncio.wait_for(each.aclose(), CLOSE) for each in closing]
+    for outcome in await asyncio.gather(*bounded, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            logging.getLogger("gateway").error("not everything could be closed", exc_info=outcome)
 
 
 def _respond(error: GatewayError) -> Response:
@@ -220,7 +229,7 @@ async def _on_gateway_error(_: Request, exc: Exception) -> Response:
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     method, path = request.method, request.scope["path"]
-    if exc.status_code == 405 or path in (HOT, "/v1" + HOT):
+    if exc.status_code == 405 or _only_posted(path):
         allowed = (exc.headers or {}).get("Allow") or (exc.headers or {}).get("allow") or "POST"
         return _respond(
             MethodNotAllowed(f"{method} is not allowed here; use {allowed}.", headers={"allow": allowed})
@@ -230,14 +239,17 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     return _respond(Internal("The request could not be served."))
 
 
+def _only_posted(path: str) -> bool:
+    bare = path.removeprefix("/v1")
+    if path == OLD or bare in (HOT, TEXTS, responses.PATH, embeddings.PATH) or bare.startswith(PROMPTS):
+        return True
+    return bool(embeddings.ENGINES.fullmatch(path))
+
+
 def _unknown_route(method: str, path: str) -> str:
     if path.startswith("/v1/v1/"):
         return (
             "There is no /v1/v1: let OPENAI_BASE_URL end in one /v1, or leave /v1 out of the path you call."
-        )
-    if path.endswith("/responses"):
-        return (
-            "The Responses API is not available; use chat completions (ChatOpenAI: use_responses_api=False)."
         )
     shown = "".join(c for c in path[:128] if c.isprintable())
     return f"There is no {method} {shown}. GET /docs lists the endpoints."

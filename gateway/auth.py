@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,8 +51,8 @@ class Keys:
             (digest, Caller(key.name, key.models)) for key in auth.keys if (digest := key.digest) is not None
         ]
 
-    def identify(self, head: Mapping[bytes, bytes]) -> Caller:
-        """The caller behind these headers.
+    def identify(self, head: Mapping[bytes, bytes], *, basic: bool = False) -> Caller:
+        """The caller behind these headers; with ``basic`` the key may be a password (RFC 7617).
 
         Raises ``Unauthorized``; without auth, guards the loopback door.
         """
@@ -59,7 +60,7 @@ class Keys:
             if not self._any_host:
                 _same_machine(head)
             return ANYONE
-        secret = _secret(head)
+        secret = _secret(head, basic=basic)
         digest = hashlib.sha256(secret).digest()
         found: Caller | None = None
         for known, caller in self._callers:  # all of them, so that time tells nothing
@@ -70,9 +71,11 @@ class Keys:
         return found
 
 
-def _secret(head: Mapping[bytes, bytes]) -> bytes:
-    scheme, _, bearer = head.get(b"authorization", b"").partition(b" ")
-    secret = bearer.strip() if scheme.lower() == b"bearer" else b""
+def _secret(head: Mapping[bytes, bytes], *, basic: bool) -> bytes:
+    scheme, _, given = head.get(b"authorization", b"").partition(b" ")
+    secret = given.strip() if scheme.lower() == b"bearer" else b""
+    if basic and scheme.lower() == b"basic":
+        secret = _password(given.strip())
     secret = secret or head.get(b"x-api-key", b"") or head.get(b"api-key", b"")
     if not secret:
         raise _unauthorized(
@@ -81,6 +84,14 @@ def _secret(head: Mapping[bytes, bytes]) -> bytes:
     if len(secret) > MAX_KEY:
         raise _unauthorized("Incorrect API key provided.")
     return secret
+
+
+def _password(given: bytes) -> bytes:
+    """What stands after the name; nothing if this is not ``name:password`` in base64."""
+    try:
+        return b64decode(given, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _unauthorized(message: str) -> GatewayError:

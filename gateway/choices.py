@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import TypeAlias
 
 from gateway.core.call import Call
+from gateway.core.decode.fields import cut
 from gateway.core.events import Batch, Finish
 from gateway.core.watch import filters
 from gateway.routing.target import Target
@@ -30,7 +31,7 @@ async def answer(target: Target, calls: Sequence[Call], visits: Sequence[Visit],
 
 
 async def _choice(events: AsyncGenerator[Batch, None], call: Call, index: int, deliver: Deliver) -> None:
-    pipeline = filters(call.watch)
+    pipeline = filters(call, index)
     async with aclosing(events):
         async for batch in events:
             for each in pipeline:
@@ -39,6 +40,7 @@ async def _choice(events: AsyncGenerator[Batch, None], call: Call, index: int, d
                 await deliver(index, batch)
                 if type(batch[-1]) is Finish:
                     return  # a stop may have ended it before the upstream did
+    raise cut("it has no end")
 
 
 async def _side_by_side(

@@ -7,22 +7,33 @@ unless open.
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
+from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
 from gateway.auth import Caller, require_json
 from gateway.core.call import PromptCall
+from gateway.core.completions import CompletionRequest
+from gateway.core.contract import ContractRequest
+from gateway.core.embeddings import EmbeddingRequest
+from gateway.core.fastchat import Checks
 from gateway.core.plan import Origin, plan
+from gateway.core.responses import ResponsesBody
 from gateway.core.wire import ChatRequest, parse_chat
 from gateway.http.exchange import read_body, read_head
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.routing.lifecycle import State
 from gateway.routing.routes import Deployment
+from gateway.routing.target import Target
 from gateway.serve import Service
 
+BEST: Sequence[State] = ("warm", "saturated", "booting", "unknown", "cold", "stopped")
+TOKEN_CHECK = "/api/v1/token_check"
 CREATED = 1700000000  # models have no date of birth in the config; clients want a number
 
 
@@ -96,9 +107,25 @@ class Pages:
             self._caller(request)
 
     def _card(self, name: str) -> dict[str, Any]:
-        root = self._service.routes.named(name).spec.name
+        deployment = self._service.routes.named(name)
         card = {"id": name, "object": "model", "created": CREATED, "owned_by": "modal-gateway"}
-        return {**card, "root": root, "parent": None}
+        return {**card, "root": deployment.spec.name, "parent": None, "x_gateway": readiness(deployment)}
+
+
+def readiness(deployment: Deployment) -> dict[str, Any]:
+    """The state of a model, which is its best upstream's, and of each upstream; what is known, unasked."""
+    upstreams = [
+        {"name": each.name, "state": each.state(), "boot_seconds": boot_seconds(each)}
+        for each in deployment.upstreams
+    ]
+    return {"state": min((each["state"] for each in upstreams), key=BEST.index), "upstreams": upstreams}
+
+
+def boot_seconds(target: Target) -> dict[str, float | None]:
+    """How long its containers took to boot, of the boots that were seen."""
+    boots = target.life.boots
+    p50, p90 = (None if each is None else round(each, 3) for each in (boots.p50, boots.p90))
+    return {"p50": p50, "p90": p90, "count": boots.count}
 
 
 def rendered(service: Service, deployment: Deployment, chat: ChatRequest) -> dict[str, Any]:
@@ -141,7 +168,46 @@ def describe(app: FastAPI) -> dict[str, Any]:
         }
     }
     document["paths"]["/v1/chat/completions/render"]["post"]["requestBody"] = body
+    _describe_embeddings(document)
+    _describe_texts(document)
+    document["paths"]["/api/v1/chat/completions"] = {
+        "post": {"description": "FastChat's address of chats; messages may be a finished prompt."}
+    }
     return document
+
+
+def _describe_embeddings(document: dict[str, Any]) -> None:
+    document["components"]["schemas"]["EmbeddingRequest"] = EmbeddingRequest.model_json_schema()
+    reference = {"$ref": "#/components/schemas/EmbeddingRequest"}
+    post: dict[str, Any] = {
+        "summary": "Embeddings",
+        "description": "The vectors of texts.",
+        "requestBody": {"content": {"application/json": {"schema": reference}}, "required": True},
+        "responses": {"200": {"description": "a list of vectors, in the order of the texts"}},
+    }
+    document["paths"]["/v1/embeddings"] = {"post": post}
+    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    document["paths"]["/v1/engines/{model}/embeddings"] = {"post": {**post, "parameters": [model]}}
+
+
+def _describe_texts(document: dict[str, Any]) -> None:
+    """The APIs of bare texts, and FastChat's check."""
+    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    rows: tuple[tuple[str, type[BaseModel], str, list[dict[str, Any]]], ...] = (
+        ("/v1/completions", CompletionRequest, "OpenAI's older completions of bare texts.", []),
+        ("/v1/prompt/{model}", ContractRequest, "The prompt contract, with the gateway's care.", [model]),
+        ("/v1/responses", ResponsesBody, "OpenAI's Responses API, whole or streamed.", []),
+        (TOKEN_CHECK, Checks, "", []),
+    )
+    for path, kind, about, parameters in rows:
+        schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(schema.pop("$defs", {}))
+        for name in ("messages", "extras"):  # not what is sent here
+            schema["properties"].pop(name, None)
+        document["components"]["schemas"][kind.__name__] = schema
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+        post = document["paths"].setdefault(path, {}).setdefault("post", {"description": about})
+        post.update({"requestBody": {"content": content, "required": True}, "parameters": parameters})
 
 
 def _docs_page(document: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ is reached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from functools import partial
+from typing import Any
 
 from gateway.auth import Keys, require_json
 from gateway.choices import Deliver, answer
@@ -23,9 +24,7 @@ from gateway.core.errors import (
     BadRequest,
     ContextTooLong,
     GatewayError,
-    Internal,
     RequestTimeout,
-    ShuttingDown,
     TooLarge,
 )
 from gateway.core.events import Batch
@@ -35,13 +34,14 @@ from gateway.http import rhythm
 from gateway.http.exchange import ClientGone, Exchange, Presence, Receive, Scope, Send, read_body, read_head
 from gateway.http.stream import EVENT_STREAM, WHITE_SPACE, Filler, LiveAnswer
 from gateway.job import Job
+from gateway.judging import Judging
 from gateway.record import Record
-from gateway.routing.attempts import Attempts, Cold
-from gateway.routing.routes import Deployment, Routes
+from gateway.routing.attempts import Attempts
+from gateway.routing.routes import Routes
 from gateway.settings import Server
 from gateway.surfaces import Surface
+from gateway.telling import cold, extension, headers, json_verdict, told
 
-COLD = b"x-gateway-cold"  # request header: wait | fallback | fail
 LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
 
 
@@ -69,7 +69,7 @@ class Service:
 class Api:
     """One API as an ASGI application."""
 
-    def __init__(self, service: Service, surface: Surface) -> None:
+    def __init__(self, service: Service, surface: Surface[Any]) -> None:
         self._service = service
         self._surface = surface
 
@@ -86,7 +86,7 @@ class Api:
             job.code = error.code
             await exchange.refuse(error, self._surface.error(error), receive)
         except (Exception, asyncio.CancelledError) as error:
-            await self._fail(exchange, job, _told(error))
+            await self._fail(exchange, job, told(error))
             if not isinstance(error, GatewayError):
                 raise  # the server logs a bug's traceback, and ends a task that it cancelled
         finally:
@@ -108,16 +108,23 @@ class Api:
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, job: Job) -> None:
         head = read_head(scope)
-        job.caller = self._service.keys.identify(head)
+        job.caller = self._service.keys.identify(head, basic=self._surface.basic)
         if self._service.keys.open:
             require_json(head)
         body = await read_body(receive, head, self._service.limits.max_body)
-        job.request = request = self._surface.parse(body)
+        request: ChatRequest = self._surface.parse(body)
+        if self._surface.addressed is not None:
+            request = self._surface.addressed(request, scope["path"], scope["query_string"])
+        job.request = request
+        if self._surface.recalled is not None:
+            job.request = request = self._surface.recalled(request, job.caller.name)
         self._check_n(request)
         routes = self._service.routes
         deployment = routes.find(request.model, job.caller)
+        if self._surface.settled is not None:
+            job.request = request = await self._surface.settled(request, deployment)
         now = self._service.world.monotonic()
-        job.attempts = Attempts(routes, deployment, job.caller, _cold(head, deployment), now)
+        job.attempts = Attempts(routes, deployment, job.caller, cold(head, deployment), now)
         job.candidate = job.attempts.current
         await self._plan(job, request)
         patience = rhythm.patience(head)
@@ -129,10 +136,11 @@ class Api:
 
     def _check_n(self, request: ChatRequest) -> None:
         limit = self._service.limits.max_n
-        if request.n and request.n > limit:
-            raise BadRequest(
-                f"n is {request.n}; at most {limit} is accepted.", param="n", code="invalid_value"
-            )
+        for name in ("n", "best_of"):
+            asked = vars(request).get(name)  # its own field, not an unknown one of the client's
+            if asked is not None and asked > limit:
+                message = f"{name} is {asked}; at most {limit} is accepted."
+                raise BadRequest(message, param=name, code="invalid_value")
 
     async def _plan(self, job: Job, request: ChatRequest) -> None:
         """Set the call for the job's candidate. Raises if the prompt cannot fit the model."""
@@ -140,12 +148,15 @@ class Api:
         deployment, upstream = job.candidate.deployment, job.candidate.upstream
         origin = Origin(job.request_id, datetime.fromtimestamp(self._service.world.time()), job.caller.name)
         job.begin(self._surface.plan(request, deployment.spec, upstream.traits, origin))
-        call = job.calls[0]
-        if deployment.count is not None and isinstance(call, PromptCall):
-            job.prompt_tokens = await _count(deployment.count, call.prompt)
-            asked, limit = call.arguments.get("max_tokens", 0), deployment.spec.context_length
-            if limit is not None and job.prompt_tokens + asked > limit:
-                raise ContextTooLong.of(limit=limit, prompt=job.prompt_tokens, output=asked)
+        if deployment.count is None:
+            return
+        for call in job.calls:
+            if isinstance(call, PromptCall) and call.choice == 0:
+                tokens = await _count(deployment.count, call.prompt)
+                job.prompt_tokens = (job.prompt_tokens or 0) + tokens
+                asked, limit = call.arguments.get("max_tokens", 0), deployment.spec.context_length
+                if limit is not None and tokens + asked > limit:
+                    raise ContextTooLong.of(limit=limit, prompt=tokens, output=asked)
 
     async def _stream(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
         assert job.request is not None
@@ -153,8 +164,12 @@ class Api:
         encoder = self._surface.stream(head, job.request, len(job.calls))
         filler = Filler(EVENT_STREAM, encoder.opening, PING, encoder.pause)
         beat = rhythm.for_stream(patience, self._service.limits.first_byte_grace)
-        stream = LiveAnswer(exchange, lambda: _headers(job), filler, beat)
+        stream = LiveAnswer(exchange, lambda: headers(job), filler, beat)
         presence.slow = stream.keep
+
+        async def send(index: int, batch: Batch) -> None:
+            if data := encoder.feed(index, batch):
+                await stream.write(data)
 
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
@@ -163,32 +178,48 @@ class Api:
 
         async with stream:
             try:
-                await self._answer(job, deliver)
+                if job.calls[0].watch.json is None:
+                    await self._answer(job, deliver)
+                elif job.buffers():
+                    await self._judging(job).mended(send)
+                else:
+                    await self._judging(job).live(send)
             except BaseException as error:
                 if stream.started:
-                    await stream.fail(encoder.error(_told(error)))
+                    await stream.fail(encoder.error(told(error)))
                 raise
-            await stream.end(encoder.end(job.usage(), _extension(job)))
+            await stream.end(encoder.end(job.usage(), extension(job)))
 
     async def _whole(self, exchange: Exchange, presence: Presence, job: Job, patience: float) -> None:
         assert job.request is not None
         head = job.head(self._surface.ids, self._service.world.time())
         encoder = self._surface.whole(head, job.request, len(job.calls))
 
+        async def collect(index: int, batch: Batch) -> None:
+            encoder.feed(index, batch)
+
         async def deliver(index: int, batch: Batch) -> None:
             job.note(index, batch, self._service.world.monotonic())
             encoder.feed(index, batch)
 
-        live = LiveAnswer(exchange, lambda: _headers(job), WHITE_SPACE, rhythm.for_whole(patience))
+        live = LiveAnswer(exchange, lambda: headers(job), WHITE_SPACE, rhythm.for_whole(patience))
         presence.slow = live.keep
         async with live:
-            await self._answer(job, deliver)
+            if job.calls[0].watch.json is None:
+                await self._answer(job, deliver)
+            else:
+                await self._judging(job).mended(collect)
             usage = job.usage()
             body = encoder.answer(usage)
             if await live.settle():
                 await exchange.end(body)
             else:
-                await exchange.answer(body, {**_headers(job), "x-gateway-usage": usage.source})
+                known = {**headers(job), "x-gateway-usage": usage.source, **json_verdict(job)}
+                await exchange.answer(body, known)
+
+    def _judging(self, job: Job) -> Judging:
+        clock = self._service.world.monotonic
+        return Judging(job, partial(self._answer, job), partial(self._plan, job), clock)
 
     async def _answer(self, job: Job, deliver: Deliver) -> None:
         """Deliver the events of all choices; until the first that tells anything, a failure may be mended."""
@@ -205,6 +236,8 @@ class Api:
     async def _move(self, job: Job, error: GatewayError) -> bool:
         """Plan for the next candidate that can take the request; false if the client must hear ``error``."""
         assert job.request is not None and job.attempts is not None
+        if not job.attempts.affords(error, self._service.world.monotonic()):
+            return False
         failed = job.candidate, job.calls, job.visits
         for candidate in job.attempts.after(error):
             job.candidate = candidate
@@ -216,47 +249,6 @@ class Api:
                 return True
         job.candidate, job.calls, job.visits = failed
         return False
-
-
-def _cold(head: Mapping[bytes, bytes], deployment: Deployment) -> Cold:
-    """What this request does where no container is ready: as its header says, else as its model's entry."""
-    asked = head.get(COLD, b"").decode("latin-1")
-    if not asked:
-        return deployment.cold
-    if asked not in get_args(Cold):
-        message = f"x-gateway-cold must be one of {', '.join(get_args(Cold))}."
-        raise BadRequest(message, param="x-gateway-cold", code="invalid_value")
-    return asked  # type: ignore[return-value]
-
-
-def _told(error: BaseException) -> GatewayError:
-    """What a client is told of ``error``."""
-    if isinstance(error, GatewayError):
-        return error
-    if isinstance(error, asyncio.CancelledError):  # a client that left is a ClientGone, so this is the server
-        return ShuttingDown("The gateway is shutting down.", headers={"connection": "close"})
-    return Internal("Something went wrong in the gateway; its log has the details.")
-
-
-def _extension(job: Job) -> dict[str, Any]:
-    """What the usage chunk of a stream says beyond OpenAI's fields: it was not known with the headers."""
-    ignored = job.ignored()
-    return {"usage": job.usage().source, **({"ignored": ignored} if ignored else {})}
-
-
-def _headers(job: Job) -> dict[str, str]:
-    """What is known about the answer when its headers are sent."""
-    visit = job.visits[0]
-    headers: dict[str, str] = {"x-gateway-upstream-state": visit.state}
-    if visit.held:
-        headers["x-gateway-queue-ms"] = f"{visit.queued * 1000:.0f}"
-    if visit.booted:
-        headers["x-gateway-boot-ms"] = f"{visit.booted * 1000:.0f}"
-    if ignored := job.ignored():
-        headers["x-gateway-ignored"] = ", ".join(ignored)
-    if neutralised := job.calls[0].notes.neutralised:
-        headers["x-gateway-neutralised"] = str(neutralised)
-    return headers
 
 
 async def _count(count: Callable[[str], int], text: str) -> int:

@@ -1,17 +1,15 @@
 """The configuration: one YAML file as frozen values, checked before anything starts.
 
-Rule: every key is known or refused, with the nearest valid one named; ``${NAME}`` and ``${NAME:-default}``
-are replaced by environment variables here and nowhere else; secrets never appear in ``repr``. Knows nothing
-about how a model is served.
+Rule: every key is known or refused, with the nearest valid one named; the environment is read here and
+nowhere else, where a value names a variable; secrets never appear in ``repr``. Knows nothing about how a
+model is served.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +25,15 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.complaints import nearest, one_line
 from gateway.core.parameters import DEFAULTABLE
+from gateway.core.tools import DIALECTS
 from gateway.core.wire import ChatRequest, bad_request
 from gateway.facts import with_facts
-from gateway.upstreams.kinds import KINDS, UpstreamConfig
+from gateway.retention import Retain
+from gateway.schedule import Warm
+from gateway.upstreams.kinds import UpstreamConfig
+from gateway.variables import expand
 
 
 class ConfigError(Exception):
@@ -81,7 +84,7 @@ class Auth(_Section):
 
 
 class Admin(_Section):
-    key: SecretStr = Field(SecretStr(""), description="key of the admin API and the console")
+    key: SecretStr = Field(SecretStr(""), description="key of the admin API; else MODAL_GATEWAY_ADMIN_KEY")
     console: bool = Field(True, description="serve the console at /")
 
 
@@ -94,8 +97,8 @@ class Redis(_Section):
 
 
 class Reasoning(_Section):
-    start: str = Field("<think>", description="begins the reasoning")
-    end: str = Field("</think>", description="ends the reasoning")
+    start: str = Field("<think>", min_length=1, description="begins the reasoning")
+    end: str = Field("</think>", min_length=1, description="ends the reasoning")
     starts_open: bool = Field(False, description="the answer begins inside the reasoning")
 
 
@@ -121,8 +124,12 @@ class Model(_Section):
     context_length: int | None = Field(None, ge=1, description="tokens of prompt and answer together")
     max_output_tokens: int | None = Field(None, ge=1, description="largest max_tokens accepted")
     stop: tuple[str, ...] = Field((), description="boundary stops beside the template's own")
-    tools: str | None = Field(None, description="tool dialect")
+    tools: str | None = Field(None, description="dialect of calls of tools; null: the template's")
     reasoning: Reasoning | None = Field(None, description="how the model marks its reasoning")
+    json_stream: Literal["live", "buffered"] = Field(
+        "live", description="a stream of JSON: as it comes and judged at its end, or judged and then sent"
+    )
+    repair_attempts: int = Field(1, ge=0, le=5, description="how often wrong JSON is asked for again")
     guided: bool = Field(False, description="the backend constrains decoding by schema")
     logprobs: bool = Field(False, description="the backend gives logprobs")
     images: bool = Field(False, description="the backend takes images")
@@ -132,12 +139,20 @@ class Model(_Section):
     defaults: Mapping[str, Any] = Field(
         default_factory=dict, description="sampling parameters clients may override"
     )
+    embedding_ids: str = Field(
+        "cl100k",
+        description="what token ids sent for embedding are: cl100k, the path of that table, or model: "
+        "the tokenizer's own",
+    )
+    embedding_batch: int = Field(32, ge=1, le=2048, description="texts in one call for embeddings")
+    matryoshka: bool = Field(False, description="embeddings may be cut to the `dimensions` asked for")
     price: Price = Price()
     balance: Literal["least_pending", "round_robin"] = Field(
         "least_pending", description="choice among upstreams"
     )
     fallback: tuple[str, ...] = Field((), description="other models, tried in order before the first event")
     cold: Literal["wait", "fallback", "fail"] = Field("wait", description="when no container is ready")
+    warm: Warm | None = Field(None, description="hours in which it is kept warm")
     from_: str | None = Field(
         None, alias="from", description="deployment file, or its name, that this entry takes its facts from"
     )
@@ -164,7 +179,7 @@ class Model(_Section):
     def _known_defaults(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         for name in value:
             if name not in DEFAULTABLE:
-                raise ValueError(f"unknown sampling parameter {name}{_nearest(name, DEFAULTABLE)}")
+                raise ValueError(f"unknown sampling parameter {name}{nearest(name, DEFAULTABLE)}")
         given = {name: setting for name, setting in value.items() if setting is not None}
         try:  # the same rules as for what clients send
             checked = ChatRequest.model_validate({"messages": [{"role": "user", "content": ""}], **given})
@@ -172,10 +187,24 @@ class Model(_Section):
             raise ValueError(bad_request(exc).message.rstrip(".")) from None
         return {name: getattr(checked, name) for name in given}
 
+    @field_validator("tools")
+    @classmethod
+    def _known_dialect(cls, value: str | None) -> str | None:
+        if value is not None and value not in DIALECTS:
+            near = nearest(value, DIALECTS)
+            raise ValueError(f"there is no dialect {value}{near}; known are {', '.join(DIALECTS)}")
+        return value
+
     @field_validator("stop")
     @classmethod
     def _no_empty_stops(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(stop for stop in value if stop)
+
+    @model_validator(mode="after")
+    def _kept_by_its_kind(self) -> Model:
+        if self.warm and self.warm.min_containers > 1 and self.upstreams[0].kind != "modal":
+            raise ValueError("warm.min_containers: more than 1 needs kind: modal; requests keep one awake")
+        return self
 
     @model_validator(mode="after")
     def _defaults_within_caps(self) -> Model:
@@ -191,6 +220,7 @@ class Settings(_Section):
     admin: Admin = Admin()
     store: Store = Store()
     redis: Redis = Redis()
+    responses: Retain = Retain()
     default_model: str | None = Field(None, description="what an unknown model name becomes")
     models: Mapping[str, Model] = Field(min_length=1)
 
@@ -207,10 +237,10 @@ class Settings(_Section):
         for name, model in self.models.items():
             for other in model.fallback:
                 if other not in seen:
-                    raise ValueError(f"models.{name}.fallback: no model {other}{_nearest(other, seen)}")
+                    raise ValueError(f"models.{name}.fallback: no model {other}{nearest(other, seen)}")
         if self.default_model is not None and self.default_model not in seen:
             raise ValueError(
-                f"default_model: no model {self.default_model}{_nearest(self.default_model, seen)}"
+                f"default_model: no model {self.default_model}{nearest(self.default_model, seen)}"
             )
         return self
 
@@ -221,18 +251,13 @@ class Settings(_Section):
             unused += [
                 f"models.{name}.{key.rstrip('_')}" for key in _LATER_MODEL if key in model.model_fields_set
             ]
-            for index, upstream in enumerate(model.upstreams):
-                at = "upstream" if len(model.upstreams) == 1 else f"upstreams[{index}]"
-                set_here = upstream.model_fields_set
-                unused += [f"models.{name}.{at}.{key}" for key in _LATER_UPSTREAM if key in set_here]
             if model.images and any(upstream.traits.speaks == "prompt" for upstream in model.upstreams):
                 unused.append(f"models.{name}.images")
         return unused
 
 
-_LATER_UPSTREAM = ("inputs_per_container", "max_containers", "scaledown_window")
-_LATER = (("redis", "url"), ("store", "url"), ("admin", "key"), ("admin", "console"))
-_LATER_MODEL = ("tools", "reasoning", "guided", "price")
+_LATER = (("redis", "url"), ("store", "url"), ("admin", "console"))
+_LATER_MODEL = ("price",)
 
 
 class _Loader(yaml.SafeLoader):
@@ -272,19 +297,28 @@ def settings_from(
     data: Mapping[str, Any], environ: Mapping[str, str] = os.environ, folder: Path = Path()
 ) -> Settings:
     """Settings from plain data; ``folder`` is where the paths of ``from`` start. Raises ``ConfigError``."""
-    expanded = _with_facts(_expand(_with_my_key(data), environ, ""), folder)
+    try:
+        values = expand(_with_own_keys(data), environ)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from None
+    expanded = _with_facts(values, folder)
     try:
         return Settings.model_validate(expanded)
     except ValidationError as exc:
-        raise ConfigError(_one_line(exc, expanded)) from None
+        raise ConfigError(one_line(exc, expanded, _schema())) from None
 
 
-def _with_my_key(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where no keys are written there is one, that of the environment."""
-    auth = data.get("auth") or {}
-    if not isinstance(auth, dict) or "keys" in auth:
-        return data
-    return {**data, "auth": {"keys": [{"name": "me", "key": "${GATEWAY_API_KEY:-}"}], **auth}}
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "auth": {"keys": [{"name": "me", "key": "${GATEWAY_API_KEY:-}"}]},
+    "admin": {"key": "${MODAL_GATEWAY_ADMIN_KEY:-}"},
+}
+
+
+def _with_own_keys(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where no keys are written there are those of the environment."""
+    written = {name: data.get(name) or {} for name in _OWN}
+    own = {name: {**_OWN[name], **keys} for name, keys in written.items() if isinstance(keys, dict)}
+    return {**data, **own}
 
 
 def _with_facts(data: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -300,91 +334,6 @@ def _with_facts(data: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     except ValueError as exc:
         raise ConfigError(f"models.{name}.from: {exc}") from None
     return {**data, "models": full}
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def _expand(value: Any, environ: Mapping[str, str], where: str) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: _expand(item, environ, f"{where}.{key}" if where else str(key))
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_expand(item, environ, f"{where}[{i}]") for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        if (found := environ.get(name) or default) is None:
-            raise ConfigError(
-                f"{where}: the environment variable {name} is not set (or write ${{{name}:-default}})"
-            )
-        return found
-
-    return _VARIABLE.sub(variable, value)
-
-
-def _one_line(exc: ValidationError, data: Mapping[str, Any]) -> str:
-    errors = exc.errors(include_url=False, include_input=False)
-    # A key that is not known says more than the one that is missing because of it.
-    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    loc = [part for part in first["loc"] if part not in KINDS]
-    where = _path(_as_written(loc, data))
-    if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(loc[-1]), _keys_beside(loc))}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "is required" if loc[-1] != "upstreams" else "is required (or upstream)"
-    if first["type"] == "union_tag_invalid":
-        message = f"unknown kind; valid are {', '.join(KINDS)}"
-    return f"{where}: {message}" if where else message
-
-
-def _as_written(loc: list[int | str], data: Mapping[str, Any]) -> list[int | str]:
-    """``upstreams[0]`` is called ``upstream`` where that is what the file says."""
-    match loc:
-        case ["models", str(name), "upstreams", 0, *rest] if "upstream" in data["models"][name]:
-            return ["models", name, "upstream", *rest]
-    return loc
-
-
-def _path(loc: Sequence[int | str]) -> str:
-    path = ""
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path
-
-
-def _nearest(name: str, known: Sequence[str] | frozenset[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _keys_beside(loc: Sequence[int | str]) -> list[str]:
-    """Valid keys of the section that ``loc`` points into, read from the JSON schema."""
-    nodes = [_schema()]
-    for part in loc[:-1]:
-        nodes = [child for node in nodes for child in _children(node, part)]
-    return sorted({key for node in nodes for key in node.get("properties", {})} | {"upstream"})
-
-
-def _children(node: Mapping[str, Any], part: int | str) -> Iterator[Mapping[str, Any]]:
-    for child in (node.get("items"), node.get("properties", {}).get(part), node.get("additionalProperties")):
-        if isinstance(child, dict):
-            yield from _resolved(child)
-
-
-def _resolved(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    options = [*node.get("anyOf", ()), *node.get("oneOf", ())]
-    if ref := node.get("$ref"):
-        options.append(_schema()["$defs"][str(ref).rsplit("/", 1)[-1]])
-    if not options:
-        yield node
-    for option in options:
-        yield from _resolved(option)
 
 
 @cache

@@ -6,22 +6,30 @@ same for all (``serve.py``). Knows nothing about models or upstreams.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from operator import methodcaller
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
+from urllib.parse import parse_qs
 
 from gateway.core.call import Call, Traits, for_choices
+from gateway.core.completions import CompletionRequest, completion_calls, parse_completion, with_texts
+from gateway.core.contract import ContractRequest, contract_calls, parse_contract
 from gateway.core.encode import Head, StreamEncoder, WholeEncoder
 from gateway.core.encode.chunks import Chunks
+from gateway.core.encode.completions import CompletionChunks, CompletionCollector
+from gateway.core.encode.prompt import ContractStream, ContractWhole, contract_error
 from gateway.core.encode.whole import Collector
-from gateway.core.errors import GatewayError
+from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.fastchat import fastchat_calls, parse_fastchat
 from gateway.core.plan import Origin, plan
 from gateway.core.spec import ModelSpec
 from gateway.core.wire import ChatRequest, parse_chat
+from gateway.routing.routes import Deployment
 
-Parse: TypeAlias = Callable[[bytes], ChatRequest]
-Plan: TypeAlias = Callable[[ChatRequest, ModelSpec, Traits, Origin], tuple[Call, ...]]
+R = TypeVar("R", bound=ChatRequest)
+Plan: TypeAlias = Callable[[R, ModelSpec, Traits, Origin], tuple[Call, ...]]
 """The calls of a request, one a choice."""
 
 
@@ -31,25 +39,73 @@ def chat_calls(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Or
 
 
 @dataclass(slots=True, frozen=True)
-class Surface:
+class Surface(Generic[R]):
     """One API. ``stream`` and ``whole`` make the encoder of one answer with this many choices."""
 
     route: str  # metric label
     ids: str  # what the ids of its answers begin with
-    parse: Parse
-    stream: Callable[[Head, ChatRequest, int], StreamEncoder]
-    whole: Callable[[Head, ChatRequest, int], WholeEncoder]
-    plan: Plan = chat_calls
+    parse: Callable[[bytes], R]
+    stream: Callable[[Head, R, int], StreamEncoder]
+    whole: Callable[[Head, R, int], WholeEncoder]
+    plan: Plan[R] = chat_calls
     error: Callable[[GatewayError], bytes] = methodcaller("json")  # the body of a refusal
+    addressed: Callable[[R, str, bytes], R] | None = None  # adds what path and query string say
+    recalled: Callable[[R, str], R] | None = None  # adds what it refers to, for the key of this name
+    settled: Callable[[R, Deployment], Awaitable[R]] | None = None  # once it is known which model is meant
+    basic: bool = False  # the key may be the password of HTTP Basic
 
 
 def _chunks(head: Head, request: ChatRequest, choices: int) -> Chunks:
     options = request.stream_options
-    return Chunks(head, choices, include_usage=bool(options and options.include_usage))
+    usage = bool(options and options.include_usage)
+    return Chunks(head, choices, include_usage=usage, functions=bool(request.functions and not request.tools))
 
 
 def _collector(head: Head, request: ChatRequest, choices: int) -> Collector:
-    return Collector(head, choices)
+    return Collector(head, choices, functions=bool(request.functions and not request.tools))
 
 
 CHAT = Surface("chat", "chatcmpl-", parse_chat, _chunks, _collector)
+
+
+async def _as_texts(request: CompletionRequest, deployment: Deployment) -> CompletionRequest:
+    """Token ids are those of the model that was asked for, whichever answers in the end."""
+    if not request.has_ids:
+        return request
+    return await asyncio.to_thread(with_texts, request, deployment.detokenize)
+
+
+def _of_address(request: ContractRequest, path: str, query: bytes) -> ContractRequest:
+    """The model that the path names, and ``?echo=1`` for callers whose bodies are made by a library."""
+    said: dict[str, Any] = {"model": path.partition("/prompt/")[2]}
+    if asked := parse_qs(query.decode("latin-1"), keep_blank_values=True).get("echo"):
+        if asked[-1] not in _SWITCH:
+            raise BadRequest("echo: must be 0 or 1 in an address.", param="echo", code="invalid_value")
+        if request.echo is None:
+            said["echo"] = _SWITCH[asked[-1]]
+    return request.model_copy(update=said)
+
+
+_SWITCH = {"1": True, "true": True, "0": False, "false": False}
+
+COMPLETIONS = Surface(
+    "completions",
+    "cmpl-",
+    parse_completion,
+    CompletionChunks,
+    CompletionCollector,
+    completion_calls,
+    settled=_as_texts,
+)
+PROMPT = Surface(
+    "prompt",
+    "prompt-",
+    parse_contract,
+    ContractStream,
+    ContractWhole,
+    contract_calls,
+    contract_error,
+    addressed=_of_address,
+    basic=True,
+)
+FASTCHAT = Surface("chat", "chatcmpl-", parse_fastchat, _chunks, _collector, fastchat_calls)

@@ -33,7 +33,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from gateway import settings, templates
+from gateway import retention, schedule, settings, templates
 from gateway.app import build_app, build_service
 from gateway.cli.commands import app
 from gateway.core import errors
@@ -41,13 +41,16 @@ from gateway.core.events import Usage
 from gateway.core.parameters import PARAMETERS
 from gateway.core.template import split
 from gateway.core.template.front import Front
+from gateway.core.tools import DIALECTS, Dialect, Said
 from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.upstreams import demo as demo_kind
-from gateway.upstreams import endpoint, kinds, limits, modal_config, openai, prompt
+from gateway.upstreams import endpoint, kinds, limits, openai, prompt
+from gateway.upstreams.modal_sdk import config as modal_config
 from modal_backend.deployment import read as read_deployment
 from tests.clients.process import free_port, gateway, serving
 from tests.conftest import Golden
+from tests.serve.house import Scripted, deployed
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -101,9 +104,11 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "admin": settings.Admin,
     "store": settings.Store,
     "redis": settings.Redis,
+    "responses": retention.Retain,
     "model": settings.Model,
     "reasoning": settings.Reasoning,
     "price": settings.Price,
+    "warm": schedule.Warm,
     "upstream": limits.Limits,
     "http": endpoint.Endpoint,
     "kind-prompt": prompt.PromptConfig,
@@ -222,6 +227,22 @@ def template_row(name: str) -> list[str]:
     ]
 
 
+def dialects_table() -> str:
+    rows = [dialect_row(dialect) for dialect in DIALECTS.values()]
+    return table("name models call forced", rows)
+
+
+def dialect_row(dialect: Dialect) -> list[str]:
+    module = sys.modules[dialect.grammar.__module__]
+    call = dialect.write([Said("call_1", "get_weather", '{"city": "Rome"}')]).replace("\n", "⏎")
+    return [
+        code(dialect.name),
+        (module.__doc__ or "").partition(":")[0].removeprefix("For "),
+        code(f" {call} " if call.endswith("`") else call),
+        "any" if dialect.begin else "by name",
+    ]
+
+
 SEEN = Record(
     request_id="",
     route="",
@@ -237,6 +258,9 @@ SEEN = Record(
     finished=0,
     usage=Usage(1, 1),
     finish="stop",
+    queued=1.0,
+    booted=1.0,
+    calls=2,
     stop_matches=1,
     client_left=True,
     ignored=("x",),
@@ -245,10 +269,14 @@ SEEN = Record(
 
 
 def metrics() -> dict[str, tuple[str, list[str], str]]:
-    """Name -> type, labels, help; asked of a registry that has seen one request of every sort."""
+    """Name -> type, labels, help; asked of a registry that has seen one request of every sort, and a boot."""
     registry = Metrics()
     registry.began()
     registry.observe(SEEN)
+    [target] = deployed(Scripted("m")).upstreams
+    target.life.refused(0)
+    target.life.answered(20)
+    registry.watch([target])
     found = {}
     for family in text_string_to_metric_families(registry.exposition().decode()):
         if not family.name.endswith("_created"):
@@ -305,6 +333,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{f"settings.{name}": partial(settings_table, model) for name, model in SECTIONS.items()},
     "parameters": parameters_table,
     "templates": templates_table,
+    "dialects": dialects_table,
     "metrics": metrics_table,
     "commands": commands_table,
 }
@@ -360,8 +389,7 @@ def without_effect() -> list[str]:
     data = {"models": {"m": {"upstream": {"kind": "demo"}}}}
     bare = settings.settings_from(data, {})
     filled = bare.model_dump(by_alias=True)
-    for name in ("tools", "from"):
-        filled["models"]["m"][name] = "x"
+    filled["models"]["m"]["from"] = "x"
     filled["admin"]["key"] = ""
     said = settings.Settings.model_validate(filled).without_effect()
     return [key.replace("models.m.", "models.*.") for key in said]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.app import deployment
 from gateway.facts import BUILT_IN, FACTS
+from gateway.models import deployment
 from gateway.settings import ConfigError, Model, load, settings_from
 from gateway.upstreams.openai import OpenAIConfig
 

@@ -8,6 +8,7 @@
     check.py  render.py  keys.py  schema.py  conformance.py    one command each
     deployments.py  deploy, add, backend
     simulate.py  the simulated edge, and the app behind it
+    warm.py      waking a model
     show.py      what it looks like
 
 Rule: a command ends in what was asked for, or in one line ``error: ...`` and exit code 2. What it needs is

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.app import deployment
 from gateway.cli import show
 from gateway.cli.sources import Source, callers, key_line
 from gateway.core.errors import GatewayError
+from gateway.models import deployment
 from gateway.routing.routes import Deployment
 from gateway.settings import ConfigError, Model, Settings
 from gateway.upstreams.modal_sdk.config import ModalConfig

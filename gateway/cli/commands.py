@@ -183,18 +183,20 @@ def conformance(
     modal_secret: Annotated[
         str | None, typer.Option(envvar="MODAL_SECRET", help="Its secret; better as MODAL_SECRET.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=1, max=3600, help="Seconds one request may take, a cold start included.")
-    ] = 300,
+    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds that one request may take.")] = 300,
+    wait: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds beside them that a container may take to start.")
+    ] = 600,
     json: AsJson = False,
 ) -> int:
     """Try what an endpoint of prompts can do, and print the configuration that fits it.
 
     Sends some forty requests. Exit code 1 if something is wrong; what is only not supported is fine.
     """
-    from gateway.cli.conformance import conformance, credentials
+    from gateway.cli.conformance import Patience, conformance, credentials
 
-    return conformance(url, credentials(modal_key, modal_secret, header or ()), timeout, json=json)
+    token = credentials(modal_key, modal_secret, header or ())
+    return conformance(url, token, Patience(timeout, wait), json=json)
 
 
 @app.command()
@@ -273,7 +275,10 @@ def simulate(
         float, typer.Option(min=0, help="Web function: seconds until a 303, if no answer has begun.")
     ] = 150,
     function_timeout: Annotated[
-        float, typer.Option(min=0, help="Web function: seconds that a request may run in a container.")
+        float,
+        typer.Option(
+            max=86400, help="Web function: seconds that a request may run in a container; more than 0."
+        ),
     ] = 300,
     require_auth: Annotated[
         str | None, typer.Option(metavar="KEY:SECRET", help="Answer 401 without this proxy token.")
@@ -299,11 +304,42 @@ def simulate(
         max_inputs=max_inputs,
         max_containers=max_containers,
         edge_timeout=edge_timeout,
-        function_timeout=function_timeout,
+        function_timeout=simulating.function_timeout_of(function_timeout),
         seed=seed,
     )
     place = simulating.Place(port, app, json)
     return simulating.simulate(place, simulating.with_token(options, require_auth))
+
+
+@app.command()
+def warm(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model of the configuration, or an alias.")],
+    config: Config = None,
+    gateway: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask this running gateway, which then knows the state.")
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="MODAL_GATEWAY_ADMIN_KEY",
+            help="Its admin key; better as MODAL_GATEWAY_ADMIN_KEY.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, max=86400, help="Seconds to wait [first_event_timeout].")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print lines of JSON.")] = False,
+) -> int:
+    """Wake a model's first upstream and wait until a container is ready. Nothing is generated.
+
+    Exit code 1 if none gets ready.
+    """
+    from gateway.cli import sources, warm
+
+    if gateway is None:
+        return warm.warm(warm.woken_here(sources.from_file(config), model, timeout), None, json=json)
+    return warm.warm(warm.woken_there(warm.Gateway(gateway, admin_key), model), timeout, json=json)
 
 
 @keys.command("create")

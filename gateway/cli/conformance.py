@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.cli import show
-from gateway.conformance.client import NoAnswer
+from gateway.conformance.client import NoAnswer, Waiting
 from gateway.conformance.fit import Credentials, Fit, as_yaml, configuration
 from gateway.conformance.run import Report, examine
 from gateway.conformance.verdict import Result
 from gateway.settings import settings_from
 
 
-def conformance(url: str, credentials: Credentials, timeout: float, *, json: bool) -> int:
-    """Print what was found; 1 if something is wrong.
+@dataclass(slots=True, frozen=True)
+class Patience:
+    """Seconds for one answer, and for a container before the first."""
+
+    answer: float
+    container: float
+
+
+def conformance(url: str, credentials: Credentials, patience: Patience, *, json: bool) -> int:
+    """Print what was found; 1 if something is wrong. What takes long is told on standard error.
 
     Raises ``ConfigError`` for an address or header that the gateway cannot use, ``CommandError`` where
     nothing answers.
@@ -27,11 +37,15 @@ def conformance(url: str, credentials: Credentials, timeout: float, *, json: boo
     wanted = configuration(url, credentials, Fit())
     settings_from(wanted, dict.fromkeys(re.findall(r"\$\{(\w+)\}", as_yaml(wanted)), "set"))
     try:
-        report = asyncio.run(examine(url, credentials, timeout))
+        report = asyncio.run(examine(url, credentials, patience.answer, Waiting(patience.container, _tell)))
     except NoAnswer as exc:
         raise show.CommandError(f"{url}: {exc}") from None
     (_print_json if json else _print)(url, report)
     return int(not report.good)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def header(text: str) -> tuple[str, str]:

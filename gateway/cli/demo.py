@@ -60,7 +60,11 @@ def configuration(url: str) -> dict[str, Any]:
         "guided": True,
         "images": True,
     }
-    embed = {"upstream": {"url": url}, "template": "plain"}
+    embed = {
+        "aliases": ["text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"],
+        "upstream": {"url": url},
+        "template": "plain",
+    }
     return {
         "server": {"drain_timeout": DRAIN},
         "auth": {"mode": "none"},

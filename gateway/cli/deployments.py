@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import yaml
 import gateway
 from gateway.cli import show
 from gateway.cli.show import CommandError, program
+from gateway.cli.sources import DEFAULT
 from gateway.settings import ConfigError, load
 
 TOKEN = (
@@ -141,7 +143,8 @@ def add(name_or_file: str, url: str | None, target: Target) -> None:
     print(text, end="")
     if target.write:
         _write(described["name"], text, target.path)
-        print(f"written to {target.path}", file=sys.stderr)
+        where = "" if target.path == DEFAULT else f" --config {shlex.quote(str(target.path))}"
+        print(f"written to {target.path}; is all well? {program()} check{where}", file=sys.stderr)
 
 
 def entry(described: Mapping[str, Any], reference: str, url: str | None) -> str:
@@ -171,8 +174,22 @@ def _reference(described: Mapping[str, Any], config: Path) -> str:
 
 def _write(name: str, text: str, path: Path) -> None:
     """Put the entry below ``models:``, leaving every other line as it is. Raises ``CommandError``."""
-    old = path.read_text(encoding="utf-8") if path.exists() else "models:\n"
-    data = yaml.safe_load(old)
+    try:
+        new = _with_entry(name, text, path)
+        made = [each for each in path.parents if not each.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, new, made)
+    except OSError as exc:
+        raise CommandError(f"cannot write {path}: {exc.strerror}; nothing was written") from None
+
+
+def _with_entry(name: str, text: str, path: Path) -> str:
+    """The whole new content. Raises ``CommandError`` and ``OSError``."""
+    try:
+        old = path.read_bytes().decode() if path.exists() else "models:\n"
+        data = yaml.safe_load(old)
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise CommandError(f"{path} is not valid YAML; nothing was written") from None
     if not isinstance(data, dict) or name in (data.get("models") or {}):
         raise CommandError(f"{path} already has models.{name}, or is no configuration; nothing was written")
     at = re.search(r"^models:[^\S\n]*(#[^\n]*)?\n", old, re.MULTILINE)
@@ -181,14 +198,22 @@ def _write(name: str, text: str, path: Path) -> None:
     indent = re.match(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*( +)\S", old[at.end() :])
     if indent is not None and len(indent[1]) != 2:
         raise CommandError(f"{path} indents models by {len(indent[1])}; paste the lines above yourself")
+    ending = "\r\n" if at[0].endswith("\r\n") else "\n"
+    return old[: at.end()] + text.replace("\n", ending) + old[at.end() :]
+
+
+def _replace(path: Path, content: str, made: Sequence[Path]) -> None:
+    """Write the file, unless it would not load; then the folders ``made`` for it, innermost first, go too."""
     new = path.with_name(path.name + ".new")
-    new.write_text(old[: at.end()] + text + old[at.end() :], encoding="utf-8")
+    new.write_bytes(content.encode())
     try:
-        load(new, _any_environment(new.read_text(encoding="utf-8")))
-    except ConfigError as exc:
+        load(new, _any_environment(content))
+        new.replace(path)
+    except (ConfigError, OSError) as exc:
         new.unlink()
+        for folder in made:
+            folder.rmdir()
         raise CommandError(f"{exc}; nothing was written") from None
-    new.replace(path)
 
 
 def _any_environment(text: str) -> Mapping[str, str]:

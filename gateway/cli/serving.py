@@ -10,6 +10,9 @@ import json
 import os
 import socket
 import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +33,8 @@ from gateway.http.server import (
     settle_collector,
     stoppable,
 )
+from gateway.keeping import Schedule, keeping_beside, schedules
+from gateway.models import deployment
 from gateway.settings import Settings
 from gateway.upstreams.kinds import Config
 
@@ -99,8 +104,25 @@ def _run(served: Served, settings: Settings, door: Door, sock: socket.socket) ->
         Running(configure(app, drain, door.tls), sock, ready).run()
         return 0
     os.environ[WORKER] = json.dumps(asdict(served))
-    factory = "gateway.cli.serving:worker"
-    return 0 if run_workers(configure(factory, drain, door.tls, door.workers), sock, ready) else 1
+    config = configure("gateway.cli.serving:worker", drain, door.tls, door.workers)
+    with _keeping_warm(served, settings):
+        return 0 if run_workers(config, sock, ready) else 1
+
+
+@contextmanager
+def _keeping_warm(served: Served, settings: Settings) -> Iterator[None]:
+    """Runs in the process that starts the workers, since only one may."""
+    warm = {name: model for name, model in settings.models.items() if model.warm is not None}
+    if not warm:
+        yield
+        return
+
+    def make() -> list[Schedule]:
+        made = [deployment(name, model, served.source.folder) for name, model in warm.items()]
+        return schedules(warm, made)
+
+    with keeping_beside(make, time.time):
+        yield
 
 
 def worker() -> App:
@@ -129,15 +151,18 @@ def tls(certfile: Path | None, keyfile: Path | None) -> Tls | None:
 
 
 def share(settings: Settings, workers: int) -> Settings:
-    """What one of several workers may use of each upstream."""
+    """What one of several workers may use of each upstream, and nothing that only one may do."""
     if workers == 1:
         return settings
 
     def part(upstream: Config) -> Config:
-        return upstream.model_copy(update={"max_concurrency": max(1, upstream.max_concurrency // workers)})
+        shared = ["max_concurrency"] + ["inputs_per_container"] * (upstream.room is not None)
+        return upstream.model_copy(update={key: max(1, getattr(upstream, key) // workers) for key in shared})
 
     models = {
-        name: model.model_copy(update={"upstreams": tuple(map(part, model.upstreams))})
+        name: model.model_copy(
+            update={"upstreams": tuple(map(part, model.upstreams)), "warm": model.warm and model.warm.known()}
+        )
         for name, model in settings.models.items()
     }
     return settings.model_copy(update={"models": models})
@@ -198,4 +223,3 @@ def _where(settings: Settings, name: str) -> str:
     hosts = [urlsplit(getattr(each, "url", "")).netloc or "in this process" for each in model.upstreams]
     template = "" if model.upstreams[0].traits.speaks == "chat" else f" (template {model.template})"
     return f"-> {', '.join(hosts)}{template}"
-

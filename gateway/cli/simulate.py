@@ -73,6 +73,13 @@ def boot_of(text: str) -> Boot:
         raise CommandError(f"--boot takes seconds, 20 or 15-30, not {text!r}") from None
 
 
+def function_timeout_of(seconds: float) -> float:
+    """Raises ``CommandError``. Modal's least is 1; less is for tests."""
+    if not seconds > 0:
+        raise CommandError("--function-timeout must be more than 0: with 0 no request would ever be answered")
+    return seconds
+
+
 def with_token(options: Options, token: str | None) -> Options:
     """``KEY:SECRET``, or None to ask for none. Raises ``CommandError``."""
     if token is None:

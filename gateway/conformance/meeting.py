@@ -59,7 +59,7 @@ async def whole(subject: Subject) -> Verdict:
     """A prompt alone, and what comes back."""
     found, failure = await _first_that_answers(subject)
     if found is None:
-        return wrong(str(failure))
+        return wrong(f"{failure}{_key(failure)}")
     fields, answer = found
     stream: Stream = stream_mode(answer, None) or "auto"
     fit = Fit(request_fields=fields, response_field=answer.place, stream=stream)
@@ -72,6 +72,14 @@ async def whole(subject: Subject) -> Verdict:
         return wrong("`finish_reason` is not a text")
     end = f", finish_reason {reason}" if reason else ", no finish_reason (read as stop)"
     return ok(f"asked with `{asked}`: {where}{end}")
+
+
+def _key(failure: Exception | None) -> str:
+    """How to get in, where that is what failed."""
+    if isinstance(failure, Refused) and failure.reply.status in (401, 403):
+        modals = "a Modal proxy token as MODAL_KEY and MODAL_SECRET (or --modal-key, --modal-secret)"
+        return f". Give {modals}, another one with --header 'Authorization: Bearer TOKEN'"
+    return ""
 
 
 async def _first_that_answers(subject: Subject) -> tuple[tuple[Names, Answer] | None, Exception | None]:

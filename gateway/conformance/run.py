@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from gateway.conformance import checks, embedding, meeting
-from gateway.conformance.client import Client, NoAnswer
+from gateway.conformance.client import Client, NoAnswer, Waiting
 from gateway.conformance.fit import Credentials, configuration
 from gateway.conformance.reading import NoText
 from gateway.conformance.subject import Subject
@@ -52,7 +52,10 @@ EMBEDDING: Mapping[str, Check] = {
 }
 """What is asked of one that answers with vectors alone."""
 
-ALL = 4  # times the time of one request
+ALL = 4  # times the time of one request, once there was an answer
+
+AT_ONCE = Waiting()
+"""There is a container already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,15 @@ class Report:
         return not any(verdict.result is Result.WRONG for verdict in self.verdicts.values())
 
 
-async def examine(url: str, credentials: Credentials, patience: float) -> Report:
-    """Make every check; ``patience``: seconds for one request, a cold start included.
+async def examine(url: str, credentials: Credentials, patience: float, waiting: Waiting = AT_ONCE) -> Report:
+    """Make every check; ``patience``: seconds for one request, the first may also wait for a container.
 
-    Raises ``NoAnswer`` where the endpoint gives no answer at all, not even a refusal.
+    Raises ``NoAnswer`` where the endpoint gives no answer at all, not even a refusal, or has no container.
     """
     async with httpx.AsyncClient(headers=credentials.sent(), timeout=patience, trust_env=False) as http:
-        subject = Subject(Client(http, url, patience), f"zq{secrets.token_hex(4)}")
-        ends = asyncio.get_running_loop().time() + ALL * patience
+        subject = Subject(Client(http, url, patience, waiting), f"zq{secrets.token_hex(4)}")
         whole = await meeting.whole(subject)
+        ends = asyncio.get_running_loop().time() + ALL * patience
         if subject.sample is not None:
             suite = CHECKS
         elif not subject.shapeless and await embedding.embeds(subject):

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 READ_TIMEOUT = b"x-stainless-read-timeout"  # seconds, sent by OpenAI's SDKs and what is built on them
 ASSUMED = 55.0  # seconds, where a client does not say: LlamaIndex gives up after 60
+SHORTEST = 0.2  # seconds assumed at least: nobody is served by a sign of life every few microseconds
 LONGEST = 60.0  # seconds assumed at most: something between may be less patient than the client
 PING = 10.0  # seconds without a byte
 PAUSE = 45.0  # seconds without a chunk: LangChain's async client gives up after 120
@@ -36,7 +37,7 @@ def patience(head: Mapping[bytes, bytes]) -> float:
         told = float(text)
     except ValueError:
         return ASSUMED
-    return min(told, LONGEST) if told > 0 else ASSUMED  # also for nan
+    return max(min(told, LONGEST), SHORTEST) if told > 0 else ASSUMED  # also for nan
 
 
 def hold(patience: float) -> float:

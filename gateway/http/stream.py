@@ -65,8 +65,11 @@ class LiveAnswer:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop()
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if (keeper := self._keeper) is not None:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+            if not keeper.cancelled():
+                keeper.exception()  # that the client left, which is known by other ways
 
     async def write(self, data: bytes) -> None:
         """Send these chunks, after the opening if this is the first."""

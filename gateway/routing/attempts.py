@@ -2,8 +2,9 @@
 
 Rule: another upstream of the same model goes before another model; one that is ready before one that must
 boot; waiting for a boot comes last, or as the request's ``cold`` says. A move away from an edge without a
-container is free, since nothing ran there; every other one is paid from the model's budget. Nothing here
-knows whether an event was sent: nothing may be asked of it after that.
+container, or from an upstream that takes no more calls, is free, since nothing ran there; every other one is
+paid from the model's budget. Nothing here knows whether an event was sent: nothing may be asked of it after
+that.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from gateway.auth import Caller
-from gateway.core.errors import GatewayError, NoContainer
+from gateway.core.errors import GatewayError, NoContainer, UpstreamBusy
 from gateway.routing.routes import READINESS, Deployment, Routes
 from gateway.routing.target import Target
 from gateway.routing.visit import Visit
+
+FREE = (NoContainer, UpstreamBusy)
+"""Failures after which nothing has to be paid for another call: the one that failed ran nothing."""
 
 Cold: TypeAlias = Literal["wait", "fallback", "fail"]
 """What a request does where no container is ready: wait for one, take another model's, or fail at once."""
@@ -65,9 +69,13 @@ class Attempts:
         elif error.retry != "never":
             yield from self._after_failure()
 
+    def affords(self, error: GatewayError, now: float) -> bool:
+        """Whether one more call after ``error`` can be paid; to plan one costs more than to ask."""
+        return isinstance(error, FREE) or self._deployment.retries.affords(now)
+
     def spend(self, error: GatewayError, now: float) -> bool:
         """Pay for one more call after ``error``."""
-        return isinstance(error, NoContainer) or self._deployment.retries.spend(now)
+        return isinstance(error, FREE) or self._deployment.retries.spend(now)
 
     def _after_failure(self) -> Iterator[Candidate]:
         failed = self.current.deployment

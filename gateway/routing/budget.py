@@ -23,13 +23,16 @@ class RetryBudget:
 
     def spend(self, now: float) -> bool:
         """Take one extra call, if there is one."""
+        affords = self.affords(now)
+        self._extra += affords
+        return affords
+
+    def affords(self, now: float) -> bool:
+        """Whether there is an extra call to take."""
         self._roll(now)
         before = 1 - now % self.WINDOW / self.WINDOW  # the share of the last ten seconds in the window before
         calls = self._calls + before * self._calls_before
-        if self._extra + before * self._extra_before + 1 > max(self.FLOOR, self.SHARE * calls):
-            return False
-        self._extra += 1
-        return True
+        return self._extra + before * self._extra_before + 1 <= max(self.FLOOR, self.SHARE * calls)
 
     def _roll(self, now: float) -> None:
         window = int(now // self.WINDOW)

@@ -17,6 +17,7 @@ from gateway.core.spec import ModelSpec
 from gateway.routing.budget import RetryBudget
 from gateway.routing.lifecycle import State
 from gateway.routing.target import Target
+from gateway.token_ids import FOUND, Decode
 
 READINESS: Mapping[State, int] = {
     "warm": 0, "unknown": 0, "saturated": 1, "booting": 2, "cold": 3, "stopped": 4,
@@ -28,7 +29,8 @@ READINESS: Mapping[State, int] = {
 class Deployment:
     """One model of the config, ready to be called.
 
-    ``count`` gives the tokens of a text, if a tokenizer is known.
+    ``count`` gives the tokens of a text, if a tokenizer is known; ``decode`` the text of token
+    ids that are sent to be embedded, as `gateway/token_ids.py` says; ``detokenize`` that of the model's own.
     """
 
     spec: ModelSpec
@@ -39,6 +41,10 @@ class Deployment:
     cold: Literal["wait", "fallback", "fail"] = "wait"
     count: Callable[[str], int] | None = None
     retries: RetryBudget = field(default_factory=RetryBudget)
+    decode: Decode = FOUND
+    detokenize: Decode | None = None
+    json_stream: Literal["live", "buffered"] = "live"
+    repair_attempts: int = 1
 
 
 class Routes:

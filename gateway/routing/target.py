@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
-from math import ceil
+from contextlib import aclosing
 
 from gateway.core.call import Call, Traits
-from gateway.core.decode.edge import MAX_RETRY_AFTER
-from gateway.core.errors import GatewayError, NoContainer, Saturated, UpstreamError, UpstreamTimeout
+from gateway.core.errors import GatewayError, NoContainer, Saturated, UpstreamTimeout
 from gateway.core.events import Batch
 from gateway.routing.circuit import Circuit
 from gateway.routing.coldstart import ColdStart
 from gateway.routing.lifecycle import Lifecycle, State
 from gateway.routing.slots import Slots
 from gateway.routing.visit import Bounds, Visit
+from gateway.routing.waking import Waking, is_there, learn, no_container
 from gateway.upstreams import Upstream
-
-FIRST_LOOK = 1.0  # seconds in which a container that is there answers a request that asks for nothing
-RETRY_AFTER = 5.0  # seconds, while no boot was seen
 
 
 class Target:
@@ -39,9 +35,8 @@ class Target:
         self.slots = Slots(bounds.concurrency, bounds.queue)
         self._bounds = bounds
         self._clock = clock
-        self._start = ColdStart()
-        self._waking: asyncio.Task[None] | None = None
-        self._looked = asyncio.Event()  # the waking knows whether a container is there
+        self._start = ColdStart(bounds.poll, refuses=bounds.refuses)
+        self._waking = Waking(inner, self.life, self._start, bounds.first_event, clock)
 
     @property
     def pending(self) -> int:
@@ -65,7 +60,7 @@ class Target:
             await self._admit(key, visit)
         try:
             while True:
-                if self._start.under_way:
+                if self._start.asker is not None or (self._start.refuses and visit.state != "warm"):
                     await self._wait_for_container(visit)
                 self._sent(visit)
                 source = self._within(call, visit) if visit.deadline else self.inner.events(call)
@@ -77,9 +72,11 @@ class Target:
                             yield batch
                     return
                 except (GatewayError, TimeoutError) as error:
-                    await self._after(error, key, visit)
+                    self._after(error, key, visit)
                 finally:
-                    self._ended(visit)
+                    self.life.ended(self._clock())
+                if not visit.held:
+                    await self._queue_again(key, visit)
         finally:
             self._leave(key, visit)
 
@@ -104,7 +101,7 @@ class Target:
 
     async def _admit(self, key: str, visit: Visit) -> None:
         if not visit.patient and not await self._found_ready(visit):
-            raise self.no_container()
+            raise self._no_container()
         if not self.slots.take(key):
             await self.slots.wait(key, self._bounds.queue_timeout)
             visit.queued = self._clock() - visit.came
@@ -114,57 +111,55 @@ class Target:
         """Whether a call that will not wait should be sent."""
         if visit.state in ("warm", "saturated"):
             return True
-        if self._start.under_way or visit.state in ("cold", "booting"):
+        if self._start.certain or visit.state in ("cold", "booting"):
             if visit.wakes:
                 self.wake()
             return False
         if visit.wakes and visit.state == "unknown":
-            looking = self.wake()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_LOOK):
-                    await self._looked.wait()
-            return looking.done()  # what may be wrong shows when it is called
+            return await self._waking.look()
         return True
 
     async def _wait_for_container(self, visit: Visit) -> None:
         """Until this call may be sent: a container is ready, or it is this call's turn to ask for one."""
-        loop = asyncio.get_running_loop()
-        visit.deadline = visit.deadline or loop.time() + self._bounds.first_event
+        if self._start.asker is None:
+            self._go_first(visit)
+            return
+        if not visit.patient:
+            if self._start.certain:
+                raise self._no_container()
+            return
+        visit.deadline = visit.deadline or asyncio.get_running_loop().time() + self._bounds.first_event
         try:
             async with asyncio.timeout_at(visit.deadline):
-                if not visit.asks:
-                    visit.asks = await self._start.wait()
-                if visit.asks:
-                    await asyncio.sleep(self._start.asked + self._bounds.poll - loop.time())
+                await self._start.turn(visit)
         except TimeoutError:
-            raise self.no_container() from None
+            raise self._no_container() from None
+
+    def _go_first(self, visit: Visit) -> None:
+        """Where an edge would refuse a crowd, and nothing runs: the first of it asks alone."""
+        if self.slots.taken == 1 and self.life.state(self._clock()) != "warm":
+            self._start.begin(visit)
 
     def _sent(self, visit: Visit) -> None:
-        now = self._clock()
+        visit.sent = now = self._clock()
         self.life.sent(now)
         visit.tries = self.circuit.called(now)
-        if visit.asks:  # an edge without a container says so at once
-            loop = asyncio.get_running_loop()
-            self._start.asked = loop.time()
-            visit.presume = loop.call_later(self._bounds.poll, self._found, visit)
+        if self._start.asker is visit:
+            self._start.asked()
 
     def _answered(self, visit: Visit) -> None:
         now = self._clock()
         visit.answered = True
         self.life.answered(now)
-        self.circuit.succeeded()
-        if visit.asks:
-            self._found(visit)
+        if visit.tries:  # another may try it too; what it is worth shows at the end
+            visit.tries = False
+            self.circuit.left()
+        if self._start.asker is not None:
+            self._start.ready()
         if visit.deadline or visit.state in ("cold", "booting"):
             visit.booted = now - visit.came - visit.queued
 
-    def _found(self, visit: Visit) -> None:
-        """The call of who asks was taken: there is a container."""
-        if visit.asks:
-            visit.asks = False
-            self._start.ready()
-
-    async def _after(self, error: GatewayError | TimeoutError, key: str, visit: Visit) -> None:
+    def _after(self, error: GatewayError | TimeoutError, key: str, visit: Visit) -> None:
         """Returns where the call should be sent again; raises what the client must hear."""
         if isinstance(error, TimeoutError):
             raise self._no_event() from None
@@ -174,44 +169,56 @@ class Target:
         if isinstance(error, NoContainer):
             self._refused(visit, now)
             return
-        self._found(visit)
-        left = visit.came + self._bounds.queue_timeout - now
-        if isinstance(error, Saturated) and visit.patient and self.slots.taken > 1 and left > 0:
-            visit.held = False
-            self.slots.refused(key)
-            await self.slots.wait(key, left, first=True)
-            visit.held = True
-            return
-        self._learn(error, now)
+        if self._start.asker is not None:
+            self._passed(error, visit)
+        if isinstance(error, Saturated) and visit.patient and self.slots.taken > 1:
+            visit.full = now if visit.full is None else visit.full
+            if now - visit.full < self._bounds.queue_timeout:
+                visit.held = False
+                self.slots.refused(key)
+                return
+        learn(self.life, error, now)
+        visit.failed = True
         raise error
 
     def _refused(self, visit: Visit, now: float) -> None:
         """There is no container: from now on one call asks for one."""
         self.life.refused(now)
+        self._start.refused(visit, now - visit.sent)
         if not visit.patient:
-            raise self.no_container() from None
-        loop = asyncio.get_running_loop()
-        visit.deadline = visit.deadline or loop.time() + self._bounds.first_event
-        if not visit.asks and self._start.begin():
-            visit.asks = True
-            self._start.asked = loop.time()
+            raise self._no_container() from None
+        visit.deadline = visit.deadline or asyncio.get_running_loop().time() + self._bounds.first_event
+        self._start.begin(visit)
 
-    def _learn(self, error: GatewayError, now: float) -> None:
-        """What a failure tells about the container."""
-        if error.code == "upstream_stopped":
-            self.life.stopped()
-        elif not isinstance(error, UpstreamError):  # it judged the request, so it is there
-            self.life.answered(now)
+    def _passed(self, error: GatewayError, visit: Visit) -> None:
+        """What a failure means for those who wait for a container."""
+        if is_there(error):
+            self._start.ready()
+        elif self._start.asker is visit:
+            self._start.resign(visit)
+        else:
+            self._start.doubt()
 
-    def _ended(self, visit: Visit) -> None:
-        if visit.presume is not None:
-            visit.presume.cancel()
-        self.life.ended(self._clock())
+    async def _queue_again(self, key: str, visit: Visit) -> None:
+        """Wait until a call of ours has ended where the upstream had no room; its deadline stands still."""
+        assert visit.full is not None
+        began = self._clock()
+        try:
+            left = visit.full + self._bounds.queue_timeout - began
+            await self.slots.wait(key, left, first=True)
+            visit.held = True
+        finally:
+            waited = self._clock() - began
+            visit.queued += waited
+        if visit.deadline:
+            visit.deadline += waited
 
     def _leave(self, key: str, visit: Visit) -> None:
-        if visit.asks:
-            self._start.resign()
-        if visit.tries and not visit.answered:
+        if self._start.asker is visit:
+            self._start.resign(visit)
+        if visit.answered and not visit.failed:
+            self.circuit.succeeded()
+        elif visit.tries:
             self.circuit.left()
         if visit.held:
             self.slots.free(key)
@@ -223,45 +230,7 @@ class Target:
 
         Nobody has to await it.
         """
-        if self._waking is None or self._waking.done():
-            self._looked = asyncio.Event()
-            self._waking = asyncio.get_running_loop().create_task(self._wake())
-            self._waking.add_done_callback(lambda _: self._looked.set())
-            self._waking.add_done_callback(_looked_at)
-        return self._waking
-
-    async def _wake(self) -> None:
-        asks = False
-        try:
-            async with asyncio.timeout(self._bounds.first_event):
-                while True:
-                    self.life.sent(self._clock())
-                    self._start.asked = asyncio.get_running_loop().time()
-                    try:
-                        await self.inner.wake()
-                        self.life.answered(self._clock())
-                        return
-                    except NoContainer:
-                        self.life.refused(self._clock())
-                        self._looked.set()
-                        asks = asks or self._start.begin()
-                    finally:
-                        self.life.ended(self._clock())
-                    if asks:
-                        await asyncio.sleep(self._bounds.poll)
-                    elif not (asks := await self._start.wait()):
-                        return
-        except TimeoutError:
-            if asks:  # those who wait have deadlines of their own
-                asks = False
-                self._start.resign()
-            raise self.no_container() from None
-        except GatewayError as error:
-            self._learn(error, self._clock())
-            raise
-        finally:
-            if asks:
-                self._start.ready()
+        return self._waking.begin()
 
     def _no_event(self) -> UpstreamTimeout:
         return UpstreamTimeout(
@@ -270,24 +239,17 @@ class Target:
             retry="elsewhere",
         )
 
-    def no_container(self) -> NoContainer:
-        """The error for who will not wait, or has waited long enough."""
-        left = self.life.until_warm(self._clock())
-        seconds = min(max(ceil(RETRY_AFTER if left is None else left), 1), MAX_RETRY_AFTER)
-        return NoContainer(
-            f"No container of this model is ready; one is being started. Try again in {seconds} seconds.",
-            headers={"retry-after": str(seconds)},
-            retry="elsewhere",
-        )
+    def _no_container(self) -> NoContainer:
+        return no_container(self.life, self._clock())
+
+    def counted(self, containers: int) -> None:
+        """So many containers run, says their platform."""
+        self.life.counted(containers, self._clock())
+
+    def kept(self, kept: bool) -> None:
+        """From now on containers are kept however idle, or no longer."""
+        self.life.kept(kept, self._clock())
 
     async def aclose(self) -> None:
-        if self._waking is not None:
-            self._waking.cancel()
-            await asyncio.wait({self._waking})
+        await self._waking.aclose()
         await self.inner.aclose()
-
-
-def _looked_at(task: asyncio.Task[None]) -> None:
-    """Keeps asyncio from reporting a failure that nobody waited for."""
-    if not task.cancelled():
-        task.exception()

@@ -79,6 +79,7 @@ class Call:
         self.crashed = False
         self.ended = False
         self._cut = False
+        self._forgotten = False  # whoever had the answer has left
         self._pieces: list[bytes] = []
         self._size = 0
         self._news = asyncio.Event()
@@ -104,6 +105,8 @@ class Call:
         while self._size > AHEAD:
             self._room.clear()
             await self._room.wait()
+        if self._forgotten:
+            return
         self._pieces.append(piece)
         self._size += len(piece)
         self._news.set()
@@ -145,6 +148,12 @@ class Call:
         except TimeoutError:
             return False
         return True
+
+    def forget(self) -> None:
+        """Nobody reads on: what comes from now is let go, so that the app is not held up."""
+        self._forgotten = True
+        self._pieces, self._size = [], 0
+        self._room.set()
 
     async def read(self) -> bytes:
         """What came since the last read; ``b""`` at the end. Raises ``Cut``."""

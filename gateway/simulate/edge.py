@@ -1,8 +1,9 @@
 """The edge as an ASGI application: inputs, result URLs, refusals.
 
-Rule: an input ends with the client that waits for it, but between two hops of a redirect it runs on. An
-answer goes to one reader, once. Requests are read whole before they become inputs, answers are passed on as
-they come. Sources of what is imitated: ``gateway/core/modal.py``.
+Rule: an input ends with the client that sent it, if that leaves before it was answered or redirected; a
+result URL may be left and asked again. An answer goes to one reader, once. Requests are read whole before
+they become inputs, answers are passed on as they come. Sources of what is imitated:
+``gateway/core/modal.py``.
 """
 
 from __future__ import annotations
@@ -170,7 +171,11 @@ class Edge:
         return call
 
     async def _attend(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let this request have the answer, or tell it where to ask; its leaving ends the input."""
+        """Let this request have the answer, or tell it where to ask.
+
+        If it is the one that made the input, its leaving ends that.
+        """
+        first = call.polls == 0
         call.readers += 1
         if call.expiry is not None:
             call.expiry.cancel()
@@ -181,12 +186,20 @@ class Edge:
         finally:
             call.readers -= 1
             if call.id in self._calls:
-                if not settled and (call.reader is scope or not call.readers):
-                    self._drop(call)
-                    self._journal.counts.cancelled += 1
-                    self._journal.note("client left", input=call.id)
-                elif not call.readers:
+                if not settled:
+                    self._left(call, first=first, reading=call.reader is scope)
+                if call.id in self._calls and not call.readers:
                     call.expiry = self._loop.call_later(KEPT, self._expire, call)
+
+    def _left(self, call: Call, *, first: bool, reading: bool) -> None:
+        if first:
+            self._drop(call)
+            self._journal.counts.cancelled += 1
+            self._journal.note("client left", input=call.id)
+            return
+        if reading:
+            call.forget()  # it runs on in its container, for nobody
+        self._journal.note("result URL left", input=call.id)
 
     async def _deliver(self, call: Call, scope: Scope, send: Send) -> bool:
         """Answer this request; always true, which only a request that is not cut short gets to say."""

@@ -39,9 +39,10 @@ class Upstream(Protocol):
         """Connect and hang up, sending nothing (so that no GPU wakes). Raises ``GatewayError``."""
         ...
 
-    async def wake(self) -> None:
-        """Have a container started without asking its model anything; returns once one answers.
+    async def wake(self) -> Observed | None:
+        """Have a container started without asking its model anything; None once one answers.
 
+        Where only its platform can tell that one runs: what that says, once it runs; it may not answer yet.
         Raises ``NoContainer`` while there is none, and what else is wrong as ``GatewayError``.
         """
         ...

@@ -10,7 +10,7 @@ from typing import Any
 
 from orjson import JSONEncodeError, dumps
 
-from gateway.core.call import Call, PromptCall
+from gateway.core.call import Call, EmbedCall, PromptCall
 from gateway.core.errors import BadRequest
 
 
@@ -18,6 +18,8 @@ def fields_of(call: Call) -> dict[str, Any]:
     """What the call says, under its own names. Nothing that the client made up replaces a known field."""
     if isinstance(call, PromptCall):
         return {**call.unknown, "prompt": call.prompt, **call.arguments}
+    if isinstance(call, EmbedCall):
+        return {**call.fields, "input": list(call.texts)}
     return dict(call.body)
 
 

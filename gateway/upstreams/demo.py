@@ -1,27 +1,31 @@
 """Upstream kind ``demo``: fixed answers in this process, for trying the gateway out and for tests.
 
 Rule: deterministic; it behaves like a container that streams, one piece a word (or a Chinese character),
-each counted as one token. No model runs and no socket is opened.
+each counted as one token. A text's vector is its hash. No model runs and no socket is opened.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import re
+from array import array
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.core.call import Call, PromptCall, Traits
+from gateway.core.call import Call, EmbedCall, PromptCall, Traits
 from gateway.core.decode.failure import Place, Said, failure
-from gateway.core.events import Batch, Event, Finish, Text, Usage
+from gateway.core.events import Batch, Event, Finish, Text, Usage, Vectors
 from gateway.upstreams import Observed
 from gateway.upstreams.body import encoded, fields_of
 from gateway.upstreams.limits import Limits
 
 # A word with the space before it, or one character of the scripts that write without spaces.
 _PIECE = re.compile(r"\s*[\u2e80-\uffef]|\s*[^\s\u2e80-\uffef]+|\s+")
+DIMENSIONS = 64  # of a text's vector
 
 
 class Fail(BaseModel):
@@ -67,6 +71,9 @@ class DemoUpstream:
         self._calls = 0
 
     async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        if isinstance(call, EmbedCall):
+            yield self._embedded(call)
+            return
         response = self._config.responses[self._calls % len(self._config.responses)]
         self._calls += 1
         pieces = _PIECE.findall(response)
@@ -88,6 +95,12 @@ class DemoUpstream:
         reason = "stop" if len(given) == len(pieces) else "length"
         yield [*batch, Finish(reason, Usage(prompt, len(given)))]
 
+    def _embedded(self, call: EmbedCall) -> Batch:
+        if fail := self._config.fail:
+            raise failure(Said(fail.message, fail.code, fail.status), self._place)
+        counted = sum(len(_PIECE.findall(text)) for text in call.texts)
+        return [Vectors(tuple(map(_vector, call.texts))), Finish(usage=Usage(counted, 0))]
+
     def body(self, call: Call) -> bytes:
         return encoded(fields_of(call))
 
@@ -102,3 +115,11 @@ class DemoUpstream:
 
     async def aclose(self) -> None:
         """There is nothing to close."""
+
+
+def _vector(text: str) -> array[float]:
+    """A vector of length 1 that only this text has."""
+    hashed = hashlib.shake_256(text.encode()).digest(2 * DIMENSIONS)
+    values = [int.from_bytes(hashed[at : at + 2]) - 32767.5 for at in range(0, len(hashed), 2)]
+    norm = math.sqrt(math.fsum(value * value for value in values))
+    return array("f", [value / norm for value in values])

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.core.decode.failure import Place
-from gateway.core.modal import HOSTS
+from gateway.core.modal import HOSTS, SERVERS
 from gateway.upstreams.limits import Limits, Seconds
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
@@ -135,6 +135,10 @@ class Endpoint(Limits):
     def sleeps(self) -> bool:
         host = urlsplit(self.url).hostname or ""
         return super().sleeps or host.endswith(HOSTS)
+
+    @property
+    def refuses(self) -> bool:
+        return (urlsplit(self.url).hostname or "").endswith(SERVERS)
 
     @property
     def forwarded(self) -> frozenset[str] | Literal["all"]:

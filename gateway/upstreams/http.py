@@ -18,7 +18,7 @@ from gateway.core import modal
 from gateway.core.call import Call
 from gateway.core.decode import edge
 from gateway.core.decode.failure import Place
-from gateway.core.errors import GatewayError, NoContainer, UpstreamError
+from gateway.core.errors import GatewayError, UpstreamError
 from gateway.core.events import Batch
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.connections import Connections
@@ -27,9 +27,11 @@ from gateway.upstreams.patience import Patience
 from gateway.upstreams.reading import Answer, Reading, Waits
 
 MAX_REFUSAL = 64 << 10  # bytes read of an error's body
+MAX_GREETING = 512  # bytes read of what an app says to a request that asks for nothing
 REFUSAL_TIMEOUT = 5.0  # seconds for them once the headers came
 REPOLL_PAUSE = 1.0  # seconds before a result URL that had nothing twice is asked again
 QUICK_HOPS = 10  # redirects that are followed at once; later ones each take a pause's time at least
+NOT_YET = (modal.REPOLL_STATUS, modal.LIMITED, modal.NOT_READY)  # of a result: asked for again
 SESSION = modal.SESSION_HEADER.lower()
 
 Chooser: TypeAlias = Callable[[str], Reading]
@@ -90,9 +92,9 @@ class Calls:
             status = response.status
             location = response.headers.get("location")
             response.close()
-            if status == before == modal.REPOLL_STATUS:
+            if status in NOT_YET and (status != modal.REPOLL_STATUS or before == status):
                 await asyncio.sleep(REPOLL_PAUSE)
-            if status != modal.REPOLL_STATUS:
+            if status == modal.POLL_STATUS:
                 url = self._followed(url, location, status)
             before, asked = status, loop.time()
             try:
@@ -100,7 +102,7 @@ class Calls:
             except GatewayError as error:
                 error.retry = "never"
                 raise
-            if response.status not in (modal.POLL_STATUS, modal.REPOLL_STATUS):
+            if response.status != modal.POLL_STATUS and not _not_yet(response):
                 return response
             if hop > QUICK_HOPS:  # an edge that is well takes minutes for one; the deadline ends a loop
                 await asyncio.sleep(asked + REPOLL_PAUSE - loop.time())
@@ -109,16 +111,18 @@ class Calls:
     async def wake(self) -> None:
         """Ask for the address itself: an edge starts a container for it, and the app has nothing to do.
 
-        Whatever the app says to a GET means that it is there. Raises ``GatewayError`` where the edge answers.
+        Whatever the app says to a GET means that it is there. Raises ``GatewayError`` where the edge answers,
+        or what is at another host.
         """
         response = await self.connections.get(self.connections.url, {})
         if modal.CALL_PARAMETER in response.headers.get("location", ""):  # the container is yet to come
             response = await self._result(response, {})
         try:
-            if response.status >= 300:
-                error = await self._refusal(response)
-                if isinstance(error, NoContainer) or error.code in ("upstream_auth", "upstream_stopped"):
-                    raise error
+            if 300 <= response.status < 400:
+                self._followed(self.connections.url, response.headers.get("location"), response.status)
+            body = await _begins(response, MAX_REFUSAL if response.status >= 300 else MAX_GREETING)
+            if error := edge.absent(self._place, response.status, response.headers, body):
+                raise error
         finally:
             response.close()
 
@@ -145,12 +149,18 @@ class Calls:
                 response.close()
 
     async def _refusal(self, response: Response) -> GatewayError:
-        body = bytearray()
-        with suppress(OSError, BadAnswer):  # what came until then is enough
-            async with asyncio.timeout(REFUSAL_TIMEOUT):
-                while len(body) < MAX_REFUSAL and (chunk := await response.read()):
-                    body += chunk
-        return edge.failure_of(self._place, response.status, response.headers, bytes(body[:MAX_REFUSAL]))
+        body = await _begins(response, MAX_REFUSAL)
+        return edge.failure_of(self._place, response.status, response.headers, body)
+
+
+async def _begins(response: Response, most: int) -> bytes:
+    """At most so many bytes of a body, and what came until then if the rest takes long."""
+    body = bytearray()
+    with suppress(OSError, BadAnswer):
+        async with asyncio.timeout(REFUSAL_TIMEOUT):
+            while len(body) < most and (chunk := await response.read()):
+                body += chunk
+    return bytes(body[:most])
 
 
 def _not_again(error: GatewayError, response: Response | None) -> GatewayError:
@@ -165,6 +175,11 @@ def _headers(call: Call) -> dict[str, str]:
     if call.sender.session is not None:
         headers[SESSION] = call.sender.session
     return headers
+
+
+def _not_yet(response: Response) -> bool:
+    """Whether the edge, not the app, puts a request for a result off: the result is still to come."""
+    return response.status in NOT_YET and not _content_type(response).endswith("json")
 
 
 def _content_type(response: Response) -> str:

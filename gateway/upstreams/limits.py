@@ -25,6 +25,17 @@ class Limits(BaseModel):
     scaledown_window: int = Field(60, ge=1, description="seconds an idle container stays")
 
     @property
+    def room(self) -> int | None:
+        """Calls that all containers take at once, if the configuration says anything about that."""
+        said = {"inputs_per_container", "max_containers"} & self.model_fields_set
+        return self.inputs_per_container * self.max_containers if said else None
+
+    @property
     def sleeps(self) -> bool:
         """Whether idle containers are known to be stopped."""
         return "scaledown_window" in self.model_fields_set
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its edge is known to refuse calls while there is no container."""
+        return False

@@ -1,4 +1,4 @@
-"""Upstream kind ``openai``: any server that speaks OpenAI's chat completions, FastChat included.
+"""Upstream kind ``openai``: a server of OpenAI's chat completions or embeddings, FastChat included.
 
 Rule: the chat goes through as the client wrote it; only what belongs to the way of sending is set here.
 Knows nothing about prompts or templates.
@@ -7,12 +7,14 @@ Knows nothing about prompts or templates.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from gateway.core.call import Call, Traits
+from gateway.core.call import Call, EmbedCall, PromptCall, Traits
+from gateway.core.decode.failure import Place
 from gateway.core.decode.openai import OpenAIDecoder
 from gateway.core.events import Batch
 from gateway.core.sse import SSEDecoder
@@ -22,8 +24,9 @@ from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import SSE, TEXT, unreadable
 from gateway.upstreams.http import Calls
 from gateway.upstreams.reading import Reading
+from gateway.upstreams.vectors import reading
 
-PATH = "/chat/completions"
+CHAT, TEXTS, EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 
 
 class OpenAIConfig(Endpoint):
@@ -48,10 +51,19 @@ class OpenAIUpstream:
         self._model = config.model or model or name
         added = None if "stream_options" in config.request_fields else "stream_options"
         self._place = place(config, at or f"models.{model or name}.upstream", text="messages", added=added)
-        self._calls = Calls(config, _address(config.url), self._place)
+        self._calls = Calls(config, _address(config.url, CHAT), self._place)
+        self._texts = replace(self._place, text="input", added=None)
+        self._prompts = replace(self._place, text="prompt")
+        self._completes = Calls(config, _address(config.url, TEXTS), self._prompts)
+        self._embeds = Calls(config, _address(config.url, EMBEDDINGS), self._texts)
 
     def events(self, call: Call) -> AsyncGenerator[Batch, None]:
-        return self._calls.events(self.body(call), call, partial(self._reading, call.stream))
+        if isinstance(call, EmbedCall):
+            return self._embeds.events(self.body(call), call, reading(call, "data", self._texts))
+        if isinstance(call, PromptCall):
+            choose = partial(self._reading, self._prompts, call.stream)
+            return self._completes.events(self.body(call), call, choose)
+        return self._calls.events(self.body(call), call, partial(self._reading, self._place, call.stream))
 
     def body(self, call: Call) -> bytes:
         fields = fields_of(call) | {"model": self._model}
@@ -70,18 +82,20 @@ class OpenAIUpstream:
 
     async def aclose(self) -> None:
         await self._calls.connections.aclose()
+        await self._completes.connections.aclose()
+        await self._embeds.connections.aclose()
 
-    def _reading(self, asked: bool, content_type: str) -> Reading:
-        decoder = OpenAIDecoder(self._place)
+    def _reading(self, place: Place, asked: bool, content_type: str) -> Reading:
+        decoder = OpenAIDecoder(place)
         if content_type in SSE or (asked and content_type in TEXT):
             return Reading(decoder, SSEDecoder())
         if content_type.endswith("json") or content_type in TEXT:
             return Reading(decoder)
-        raise unreadable(content_type, self._place)
+        raise unreadable(content_type, place)
 
 
-def _address(url: str) -> str:
-    """Where chats are posted; a URL that names the endpoint itself is taken as it is."""
+def _address(url: str, path: str) -> str:
+    """Where requests of this path are posted; ``url`` is the root, or names one of the endpoints itself."""
     root, mark, query = url.partition("?")
-    root = root.rstrip("/")
-    return (root if root.endswith(PATH) else root + PATH) + mark + query
+    root = root.rstrip("/").removesuffix(CHAT).removesuffix(TEXTS).removesuffix(EMBEDDINGS)
+    return root + path + mark + query

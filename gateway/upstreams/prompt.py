@@ -7,12 +7,13 @@ from a guess at its content. Knows nothing about chats or templates.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from gateway.core.call import Call, Traits
+from gateway.core.call import Call, EmbedCall, Traits
 from gateway.core.decode import edge
 from gateway.core.decode.prompt import PromptDecoder, Shape
 from gateway.core.decode.text import TextDecoder
@@ -24,6 +25,7 @@ from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import framing, unreadable
 from gateway.upstreams.http import Calls
 from gateway.upstreams.reading import Reading
+from gateway.upstreams.vectors import reading
 
 
 class PromptConfig(Endpoint):
@@ -64,8 +66,12 @@ class PromptUpstream:
             config.response_field, cumulative=config.cumulative, ends_at_eof=config.ends == "eof"
         )
         self._calls = Calls(config, config.url, self._place)
+        self._texts = replace(self._place, text="input")
+        self._embeds = Calls(config, config.url, self._texts)
 
     def events(self, call: Call) -> AsyncGenerator[Batch, None]:
+        if isinstance(call, EmbedCall):
+            return self._embeds.events(self.body(call), call, reading(call, "embeddings", self._texts))
         return self._calls.events(self.body(call), call, partial(self._reading, call.stream))
 
     def body(self, call: Call) -> bytes:
@@ -89,6 +95,7 @@ class PromptUpstream:
 
     async def aclose(self) -> None:
         await self._calls.connections.aclose()
+        await self._embeds.connections.aclose()
 
     def _reading(self, asked: bool, content_type: str) -> Reading:
         form = framing(self._config.stream, content_type, asked)

@@ -29,6 +29,7 @@ FILES: dict[str, Any] = {
     "good.yaml": OPEN | {"models": {"m": MODEL}},
     "keyless.yaml": {"models": {"m": MODEL}},
     "no-keys.yaml": {"auth": {"keys": []}, "models": {"m": MODEL}},
+    "far.yaml": OPEN | {"models": {"m": {"frobnicate": 2, "upstream": {"url": URL}}}},
     "typo.yaml": OPEN | {"models": {"m": {"upstrem": {"url": URL}}}},
     "template.yaml": OPEN | {"models": {"m": MODEL | {"template": "chatmll"}}},
     "tokenizer.yaml": OPEN | {"models": {"m": MODEL | {"tokenizer": "nowhere"}}},
@@ -64,6 +65,7 @@ MISTAKES = [
     ("serve --config nowhere.yaml", r"cannot read nowhere\.yaml: No such file or directory"),
     ("serve --config broken.yaml", r"broken\.yaml is not valid YAML at line 1, column 10: .*"),
     ("serve --config typo.yaml", r"typo\.yaml: models\.m\.upstrem: unknown key; did you mean upstream.*"),
+    ("serve --config far.yaml", r"far\.yaml: models\.m\.frobnicate: unknown key"),
     ("serve --config variable.yaml", r"variable\.yaml: models\.m\.upstream\.url: .* NOT_SET is not set.*"),
     ("serve --config template.yaml --port 0", r"models\.m\.template: .*'chatmll'.*chatml.*"),
     ("serve --config tokenizer.yaml --port 0", r"models\.m\.tokenizer: .*"),
@@ -280,7 +282,7 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
 ) -> None:
     models = {
         "a": MODEL | {"template": "nope"},
-        "b": MODEL | {"tools": "hermes"},
+        "b": MODEL | {"price": {"gpus": 1}},
         "c": {"upstream": {"kind": "demo"}},
         "d": {"upstream": {"kind": "openai", "url": URL + "/v1"}, "aliases": ["e"]},
     }
@@ -296,12 +298,12 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
     assert wrong["d"] == "No connection to models.d.upstream.url."
     assert [model["template"] for model in found["models"]] == ["nope", "plain", "chatml", None]
     assert found["models"][3]["aliases"] == ["e"]
-    assert found["without_effect"] == ["models.b.tools"]
+    assert found["without_effect"] == ["models.b.price"]
     assert len(found["problems"]) == 4 and "keys create" in found["problems"][0]
     assert run_here(["check", "--config", "c.yaml"]) == 1
     shown = capsys.readouterr().out
     assert all(f"wrong: {problem}\n" in shown for problem in found["problems"])
-    assert "note: models.b.tools is accepted" in shown
+    assert "note: models.b.price is accepted" in shown
 
 
 def test_check_draws_a_table_on_a_terminal(folder: Path) -> None:

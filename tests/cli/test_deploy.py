@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_a_file_of_one_s_own_is_deployed_from_anywhere(tmp_path: Path) -> None:
     [
         (["deploy"], "name a preset or a file; "),
         (["deploy", "qwen3-8"], "there is no preset qwen3-8; did you mean qwen3-8b?"),
+        (["deploy", "frobnicate"], "there is no preset frobnicate (a file of your own ends in .yaml)"),
         (["deploy", "wrong.yaml"], "wrong.yaml: gpu: there is no 'H10'; did you mean H100?"),
         (["add", "nowhere.yaml"], "there is no file nowhere.yaml"),
         (["backend", "demo"], "backend runs on this machine alone, so say --local"),
@@ -137,6 +139,42 @@ def test_add_makes_the_file_if_there_is_none(tmp_path: Path) -> None:
     assert load(tmp_path / "new.yaml", SET).models["mine"].template == "plain"
 
 
+def test_add_makes_the_folder_too_and_check_accepts_what_it_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        url = f"http://127.0.0.1:{upstream.getsockname()[1]}"
+        done = run("add", "chatglm2-6b", "--url", url, "--write", cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+        assert done.stderr.endswith(" check\n")
+        checked = run("check", cwd=tmp_path, env={**SET, "GATEWAY_API_KEY": "sk-1"})
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "all is well")
+    assert load(tmp_path / "config" / "gateway.yaml", SET).models["chatglm2-6b"].template == "chatglm2"
+
+
+@pytest.mark.parametrize("comment", ["", " # all of them"])
+def test_add_keeps_the_line_ends_of_the_file(tmp_path: Path, comment: str) -> None:
+    config = tmp_path / "gateway.yaml"
+    old = f"models:{comment}\n  a:\n    upstream: {{kind: demo}}\n".replace("\n", "\r\n").encode()
+    config.write_bytes(old)
+    done = run("add", "chatglm2-6b", "--write", "--config", "gateway.yaml", cwd=tmp_path)
+    first, _, rest = old.partition(b"\r\n")
+    assert config.read_bytes() == first + b"\r\n" + done.stdout.replace("\n", "\r\n").encode() + rest
+
+
+def test_add_leaves_no_folder_behind_where_the_entry_would_not_load(tmp_path: Path) -> None:
+    into = ("--write", "--config", "a/b/gateway.yaml")
+    done = run("add", "chatglm2-6b", "--url", "ftp://host", *into, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("")
+    done = run("add", "chatglm2-6b", "--write", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: cannot write config/gateway.yaml: ")
+
+
 @pytest.mark.parametrize(
     ("old", "said"),
     [
@@ -144,6 +182,7 @@ def test_add_makes_the_file_if_there_is_none(tmp_path: Path) -> None:
         ("models:\n    a: {upstream: {kind: demo}}\n", "indents models by 4"),
         ("models:\n  a: {upstrem: {}}\n", "unknown key; did you mean upstream"),
         ("[]\n", "is no configuration"),
+        ("models: [\n", "is not valid YAML"),
     ],
 )
 def test_add_writes_nothing_that_would_not_load(tmp_path: Path, old: str, said: str) -> None:

@@ -192,6 +192,25 @@ async def test_a_failing_model_is_not_buried_under_extra_calls() -> None:
     assert len(upstream.calls) == 5 + 3 + 2
 
 
+def test_what_can_be_paid_is_what_is_sold() -> None:
+    budget = RetryBudget()
+    for now in (0.0, 0.0, 0.0, 0.0, 9.0, 15.0, 15.0, 40.0, 40.0, 40.0, 40.0):
+        assert budget.affords(now) == budget.affords(now) == budget.spend(now)
+
+
+async def test_nothing_is_planned_that_cannot_be_paid() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return 1
+
+    desk = Desk(deployed(Scripted("a", [ERRORS["shaky"]]), count=count))
+    for _ in range(10):
+        assert (await desk.ask()).status == 502
+    assert len(counted) == 10 + 3
+
+
 async def test_ordinary_calls_earn_extra_ones() -> None:
     upstream = Scripted("a", *[HELLO] * 50, [ERRORS["shaky"]])
     desk = Desk(deployed(upstream))

@@ -120,7 +120,17 @@ def test_what_says_nothing_about_the_upstream_does_not_count(error: GatewayError
     circuit = Circuit()
     for _ in range(10 * FAILURES):
         failing(circuit, 0.0, error)
-    assert circuit.closed(0.0)
+    assert circuit.closed(SHORTEST)  # one that is busy is passed over for a moment
+
+
+@pytest.mark.parametrize("error", INNOCENT[:3], ids=lambda error: type(error).__name__)
+def test_a_trial_that_is_told_what_is_wrong_with_its_request_closes_it(error: GatewayError) -> None:
+    circuit = opened()
+    failing(circuit, SHORTEST, error)
+    assert circuit.closed(SHORTEST)
+    for _ in range(FAILURES - 1):
+        failing(circuit, SHORTEST)
+        assert circuit.closed(SHORTEST)  # the count began anew
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.sampled_from(["call", "fail", "succeed", "leave"]))))
@@ -145,3 +155,10 @@ def test_it_is_never_shut_for_longer_than_the_longest(steps: list[tuple[float, s
             trying = False
         if not trying:
             assert circuit.closed(now + LONGEST)
+
+
+def test_one_that_takes_no_more_calls_is_passed_over_as_long_as_it_says() -> None:
+    circuit = Circuit()
+    circuit.failed(UpstreamBusy("full", headers={"retry-after": "7"}, retry="elsewhere"), 100.0)
+    assert not circuit.closed(106.9)
+    assert circuit.closed(107.0)

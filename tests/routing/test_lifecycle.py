@@ -9,20 +9,36 @@ from hypothesis import strategies as st
 from gateway.routing.lifecycle import REMEMBERED, SHORTEST_BOOT, Lifecycle
 
 WINDOW = 60.0
-EVENTS = ("sent", "answered", "refused", "stopped", "ended")
+EVENTS = (
+    "sent", "answered", "refused", "stopped", "ended", "started", "counted", "gone", "kept", "left",
+)  # fmt: skip
 
 
 def told(events: Iterable[tuple[float, str]], *, sleeps: bool) -> Lifecycle:
     life = Lifecycle(WINDOW, sleeps=sleeps)
     for at, event in events:
-        life.stopped() if event == "stopped" else getattr(life, event)(at)
+        happen(life, at, event)
     return life
+
+
+def happen(life: Lifecycle, at: float, event: str) -> None:
+    match event:
+        case "stopped":
+            life.stopped()
+        case "counted" | "gone":
+            life.counted(int(event == "counted"), at)
+        case "kept" | "left":
+            life.kept(event == "kept", at)
+        case _:
+            getattr(life, event)(at)
 
 
 def story(text: str) -> list[tuple[float, str]]:
     """``0 sent, 3 refused`` as pairs."""
     return [(float(at), event) for at, event in (part.split() for part in text.split(",") if part.strip())]
 
+
+IDLE = "0 sent, 0.2 answered, 5 ended"  # cold from 65 on, as far as one can guess
 
 TABLE = (
     # what happened, whether idle containers are stopped, when it is asked, the state
@@ -47,6 +63,25 @@ TABLE = (
     ("0 sent, 0.1 stopped, 0.1 ended, 1 sent, 1.2 answered", True, 2, "warm"),
     ("0 sent, 3 ended", True, 3, "unknown"),
     ("0 sent, 3 ended, 9 sent", True, 9.5, "unknown"),
+    # what a platform counts, and what is kept; only an answer makes it warm
+    (f"{IDLE}, 60 counted", True, 130, "warm"),
+    (f"{IDLE}, 60 counted", True, 136, "cold"),
+    (f"{IDLE}, 60 counted, 90 gone", True, 91, "cold"),
+    (f"{IDLE}, 70 gone, 80 counted", True, 80, "booting"),
+    (f"{IDLE}, 60 kept", True, 9999, "warm"),
+    (f"{IDLE}, 60 kept, 500 left", True, 560, "warm"),
+    (f"{IDLE}, 60 kept, 500 left", True, 561, "cold"),
+    (f"{IDLE}, 70 kept", True, 71, "booting"),
+    (f"{IDLE}, 70 left", True, 71, "cold"),
+    ("0 kept", True, 1, "unknown"),
+    ("0 counted", True, 1, "unknown"),
+    ("0 sent, 0.1 started, 0.1 ended", True, 1, "unknown"),  # it was there
+    ("0 sent, 5 started, 5 ended", True, 6, "booting"),
+    (f"{IDLE}, 70 sent, 70.1 started, 70.1 ended", True, 100, "booting"),
+    (f"{IDLE}, 70 sent, 70.1 started, 70.1 ended", True, 131, "unknown"),  # nobody asked it
+    (f"{IDLE}, 70 sent, 70.1 started, 70.1 ended, 71 sent", True, 200, "booting"),  # somebody does
+    (f"{IDLE}, 70 sent, 70.1 started, 70.1 ended, 71 sent, 90 answered", True, 90, "warm"),
+    ("0 sent, 0.2 answered, 1 sent, 1.1 started", True, 2, "warm"),
 )
 
 
@@ -67,6 +102,11 @@ BOOTS = (
     ("0 sent, 0.2 answered, 1 sent, 90 answered", []),
     ("0 sent, 0.1 stopped, 0.1 ended, 20 sent, 50 answered", []),
     ("0 sent, 0 refused, 0 ended, 100 sent, 110 answered", [10]),  # given up in between
+    # a container that was started without a call
+    (f"{IDLE}, 70 sent, 75 started, 75 ended, 80 sent, 100 answered", [30]),
+    (f"{IDLE}, 70 sent, 75 started, 75 ended, 110 sent, 110.2 answered", []),  # it may have waited
+    (f"{IDLE}, 70 sent, 75 started, 75 ended, 76 sent, 170 answered", [100]),
+    (f"{IDLE}, 70 sent, 75 started, 75 ended, 137 sent, 137.2 answered", []),
 )
 
 
@@ -88,7 +128,7 @@ def test_an_upstream_with_a_call_under_way_is_never_cold(
         now += after
         if event == "ended" and not running:
             continue
-        life.stopped() if event == "stopped" else getattr(life, event)(now)
+        happen(life, now, event)
         running += {"sent": 1, "ended": -1}.get(event, 0)
         if running:
             assert life.state(now) != "cold"
@@ -110,9 +150,9 @@ def test_a_boot_lies_between_a_call_and_an_answer_and_is_no_shorter_than_boots_a
             continue
         before, total = life.boots.count, life.boots.total
         was = life.state(now)
-        life.stopped() if event == "stopped" else getattr(life, event)(now)
+        happen(life, now, event)
         running += {"sent": 1, "ended": -1}.get(event, 0)
-        if event in ("sent", "refused") and not first:
+        if event in ("sent", "refused", "started") and not first:
             first, sent = 1, now
         boots = life.boots
         if boots.count != before:

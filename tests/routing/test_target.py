@@ -188,6 +188,66 @@ async def test_other_failures_are_not_waited_for() -> None:
     assert (await refusal(run(upstream))).message == "broken"
 
 
+async def test_who_will_not_wait_does_not_wait_for_a_container_that_goes_while_it_queues() -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    inner = Scripted("a", *([[], gate.wait, *HELLO] for gate in gates), [COLD])
+    upstream = target(inner, Bounds(2, 8, 60.0, first_event=60.0, poll=60.0))
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(run(upstream)) for _ in gates]
+        await soon(until(lambda: upstream.state() == "saturated"))
+        patient = group.create_task(run(upstream))
+        await soon(until(lambda: upstream.slots.waiting == 1))
+        impatient = group.create_task(refusal(run(upstream, Passage(patient=False))))
+        await soon(until(lambda: upstream.slots.waiting == 2))
+        gates[0].set()  # its slot is the patient one's, which finds no container
+        await soon(until(lambda: len(inner.calls) == 3))
+        gates[1].set()
+        assert isinstance(await soon(impatient), NoContainer)
+        assert len(inner.calls) == 3
+        patient.cancel()
+        assert [await soon(task) for task in running] == [[[], *HELLO]] * 2
+    assert upstream.pending == 0
+
+
+@pytest.mark.parametrize("events", [0, 3])
+async def test_answers_that_break_off_open_the_circuit_wherever_they_do(events: int) -> None:
+    broken = UpstreamError("broken", retry="elsewhere")
+    upstream = target(Scripted("a", [*[HELLO[0][:1]] * events, broken]), Bounds(8, 8, 60.0))  # type: ignore[index]
+    for number in range(30):
+        assert upstream.closed() == (number < FAILURES)
+        await refusal(run(upstream))
+
+
+async def test_an_answer_whose_reader_had_enough_is_a_success() -> None:
+    broken = UpstreamError("broken", retry="elsewhere")
+    inner = Scripted("a", *[[broken], [*HELLO, *HELLO]] * FAILURES)
+    upstream = target(inner, Bounds(8, 8, 60.0))
+    for _ in range(FAILURES):
+        await refusal(run(upstream))
+        events = upstream.events(CALL, Passage())
+        await anext(events)
+        await events.aclose()
+    assert upstream.closed()
+
+
+async def test_a_trial_that_begins_to_answer_makes_room_for_the_next() -> None:
+    go = asyncio.Event()
+    broken = UpstreamError("broken", retry="elsewhere")
+    inner = Scripted("a", *[[broken]] * FAILURES, [[], go.wait, *HELLO])
+    now = 0.0
+    upstream = Target(inner, Bounds(8, 8, 60.0), lambda: now)
+    for _ in range(FAILURES):
+        await refusal(run(upstream))
+    now = SHORTEST
+    async with asyncio.TaskGroup() as group:
+        trial = group.create_task(run(upstream))
+        await soon(until(lambda: upstream.closed() and upstream.pending == 1))
+        go.set()
+        await soon(trial)
+    await refusal(run(Target(Scripted("b", [broken]), Bounds(8, 8, 60.0), lambda: now)))
+    assert upstream.closed()
+
+
 async def test_a_call_that_leaves_ends_nobody_elses_trial() -> None:
     go = asyncio.Event()
     broken = UpstreamError("broken", retry="elsewhere")

@@ -27,7 +27,8 @@ from gateway.http.exchange import Message
 from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.routing.routes import Deployment, Routes
-from gateway.routing.target import Bounds, Target
+from gateway.routing.target import Target
+from gateway.routing.visit import Bounds
 from gateway.serve import Api, Service, World
 from gateway.settings import Auth, Server, settings_from
 from gateway.surfaces import CHAT

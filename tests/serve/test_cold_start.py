@@ -63,7 +63,8 @@ async def crowd(ask: Callable[[int], Awaitable[str]]) -> list[str]:
 
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_crowd_waits_for_one_boot(mode: Mode) -> None:
-    options = Options(mode=mode, boot=Boot(1.0, 1.0), edge_timeout=0.3)
+    boot, at_once = 2.0, 100  # seconds; the gateway's max_concurrency
+    options = Options(mode=mode, boot=Boot(boot, boot), edge_timeout=0.3)
     limits = httpx.Limits(max_connections=None)
     async with cold(options) as at, httpx.AsyncClient(timeout=None, limits=limits) as http:
 
@@ -73,6 +74,11 @@ async def test_a_crowd_waits_for_one_boot(mode: Mode) -> None:
             return str(answer.json()["choices"][0]["message"]["content"])
 
         await check(at, await soon(crowd(ask), 30.0))
+        refused = at.edge.counts.refused["503"]
+        if mode is Mode.server:  # all who came before the first refusal, then one a second
+            assert boot - 1 <= refused <= at_once + boot + 2
+        else:
+            assert refused == 0
 
 
 SPEED = 15  # times

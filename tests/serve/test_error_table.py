@@ -14,8 +14,9 @@ import pytest
 
 from gateway.app import App, build_app
 from gateway.core import modal
+from gateway.core.events import Text
 from gateway.settings import settings_from
-from tests.serve.house import BOUND, Line, Visit, container, faster, settings, soon
+from tests.serve.house import BOUND, Desk, Line, Scripted, Visit, container, deployed, faster, settings, soon
 from tests.serve.test_chat import ASK, text
 
 AT = "models.m.upstream"
@@ -241,6 +242,17 @@ async def test_a_crash_before_the_first_byte(stream: bool) -> None:
         line = await asked(behind.port, stream=stream)
         assert (line.status, line.error["code"]) == (502, "upstream_disconnected")
         assert len(behind.visits) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("choices", [1, 3])
+async def test_an_upstream_that_stops_without_an_end(choices: int, stream: bool) -> None:
+    desk = Desk(deployed(Scripted("a", [[Text("hel")]])))
+    line = await desk.ask(n=choices, stream=stream)
+    if stream:
+        assert json.loads(line.body.split(b"data: ")[-1])["error"]["code"] == "upstream_cut"
+    else:
+        assert (line.status, line.error["code"]) == (502, "upstream_cut")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

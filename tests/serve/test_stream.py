@@ -97,6 +97,14 @@ async def test_no_timer_outlives_the_stream() -> None:
     assert line.body.endswith(b"done")
 
 
+async def test_no_task_outlives_the_stream() -> None:
+    line = Slow()
+    before = asyncio.all_tasks()
+    async with stream_to(line, Rhythm(0, NEVER, NEVER)):
+        await soon(line.opening.wait())
+    assert asyncio.all_tasks() == before
+
+
 class Slow(Line):
     """A client that takes the headers, and then nothing until ``go``."""
 

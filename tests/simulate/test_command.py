@@ -61,6 +61,8 @@ def test_what_it_prints_leads_to_the_gateway(tmp_path: Path) -> None:
         (("--boot", "30-15"), "--boot"),
         (("--app", "localhost:8000"), "--app"),
         (("--require-auth", "token"), "--require-auth"),
+        (("--function-timeout", "0"), "--function-timeout must be more than 0"),
+        (("--function-timeout", "86401"), "--function-timeout"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

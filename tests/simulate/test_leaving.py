@@ -1,4 +1,4 @@
-"""A client that leaves ends its input, wherever that was; the app sees its connection close."""
+"""A client that leaves what it sent ends the input, and the app sees that; a result URL may be left."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import suppress
 import httpx
 import pytest
 
+from gateway.simulate.call import AHEAD
 from gateway.simulate.options import Boot, Options
-from tests.simulate.apps import held, streamed
+from tests.simulate.apps import ANSWER, held, streamed
 from tests.simulate.simulated import AT_ONCE, LONG, Simulated, client, simulated, visit
 from tests.upstreams.fake import LAST_CHUNK, Peer, chunk, head, serving, soon
 
@@ -57,17 +58,49 @@ async def test_leaving_a_container(begun: bool) -> None:
         await nothing_left(edge)
 
 
-async def test_leaving_a_result_url() -> None:
+async def test_a_result_url_may_be_left_and_asked_again() -> None:
+    release = asyncio.Event()
     options = Options(boot=AT_ONCE, edge_timeout=0.5)
-    script = held(asyncio.Event())
+    async with serving(held(release)) as app, simulated(app.url, options) as edge, client(edge) as http:
+        answer = await http.post("/", content=BODY)
+        result_url = answer.headers["location"]
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(http.get(result_url))
+            await edge.until(lambda: edge.counts.polls == 1)
+            await leave(asking)
+        await edge.until(lambda: edge.lines[-1].event == "result URL left")
+        release.set()
+        assert (await http.get(result_url)).content == ANSWER
+        assert (edge.counts.generations, edge.counts.cancelled, edge.counts.answered) == (1, 0, 1)
+
+
+async def test_a_result_that_its_reader_leaves_is_gone_but_runs_to_its_end() -> None:
+    begin, end = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await begin.wait()
+        await peer.send(head() + chunk(b"data: 0\n\n"))
+        await end.wait()
+        for _ in range(3):
+            await peer.send(chunk(b"x" * AHEAD))
+        await peer.send(LAST_CHUNK)
+        await peer.gone()
+
+    options = Options(boot=AT_ONCE, edge_timeout=0.2)
     async with serving(script) as app, simulated(app.url, options) as edge, client(edge) as http:
         answer = await http.post("/", content=BODY)
-        async with asyncio.TaskGroup() as group:
-            asking = group.create_task(http.get(answer.headers["location"]))
-            await edge.until(lambda: edge.counts.polls == 1 or asking.done())
-            await leave(asking)
+        result_url = answer.headers["location"]
+        begin.set()
+        async with http.stream("GET", result_url) as answer:
+            assert await anext(answer.aiter_raw()) == b"data: 0\n\n"
+        await edge.until(lambda: edge.lines[-1].event == "result URL left")
+        assert (await http.get(result_url)).status_code == 404
+        assert edge.state["inputs"]["running"] == 1
+        end.set()
         await app.left()
-        await nothing_left(edge)
+        assert edge.state["inputs"] == {"queued": 0, "running": 0, "open": 1}
+        assert edge.counts.cancelled == 0
 
 
 async def test_hundreds_that_leave_at_random_leave_nothing_behind() -> None:

@@ -36,6 +36,7 @@ class Spawning:
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     cancelled: bool = False
     torn: bool = False  # its result was being got, and that was interrupted while it ran
+    got: int = 0  # how often its result was asked for
 
     @property
     def runs(self) -> bool:
@@ -50,6 +51,7 @@ class FunctionCall:
 
     async def _get(self, timeout: float | None = None, *, index: int = 0) -> Any:  # noqa: ASYNC109 - its shape
         running = self._spawning.running
+        self._spawning.got += 1
         try:
             await asyncio.wait({running})
         except asyncio.CancelledError:
@@ -71,6 +73,13 @@ class Stats:
     num_total_runners: int
 
 
+@dataclass
+class Settings:
+    """Of an autoscaler."""
+
+    min_containers: int | None
+
+
 class Function:
     """A handle; ``body`` is a coroutine function or an async generator function."""
 
@@ -82,7 +91,8 @@ class Function:
         self.hydrate = Aio(self._hydrate)
         self.get_current_stats = Aio(self._stats)
         self.autoscaler = self
-        self.update = Aio(sdk.update)
+        self.settings = Aio(self._settings)
+        self.update = Aio(self._update)
 
     async def _hydrate(self) -> Function:
         if self._sdk.broken is not None:
@@ -120,6 +130,18 @@ class Function:
         await self._hydrate()
         return self._sdk.stats()
 
+    async def _settings(self) -> Settings:
+        await self._hydrate()
+        await asyncio.sleep(0)
+        return Settings(self._sdk.updates[-1] if self._sdk.updates else self._sdk.minimum)
+
+    async def _update(self, *, min_containers: int | None = None) -> Settings:
+        await asyncio.sleep(0)
+        self._sdk.updates.append(min_containers)
+        self._sdk.updating.set()
+        await self._sdk.settled.wait()
+        return Settings(min_containers)
+
 
 async def _generate(source: AsyncGenerator[Any, None], made: asyncio.Queue[Any]) -> None:
     async for value in source:
@@ -132,7 +154,6 @@ class Obj:
     def __init__(self, sdk: FakeModal, methods: dict[str, Callable[..., Any]]) -> None:
         self._sdk = sdk
         self._methods = methods
-        self.update_autoscaler = Aio(sdk.update)
 
     def __getattr__(self, name: str) -> Function:
         return Function(self._sdk, self._methods.get(name))
@@ -204,6 +225,7 @@ class FakeModal:
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     classes: dict[str, dict[str, Callable[..., Any]]] = field(default_factory=dict)
     stats: Callable[[], Stats] = lambda: Stats(0, 1)
+    minimum: int | None = None  # min_containers of the deployment
 
     def __post_init__(self) -> None:
         self.exception = exception
@@ -212,7 +234,10 @@ class FakeModal:
         self.generations: list[asyncio.Task[Any]] = []
         self.queues: dict[str, Queue] = {}
         self.asked: list[dict[str, Any]] = []  # what handles were made with
-        self.updates: list[int | None] = []  # min_containers
+        self.updates: list[int | None] = []  # of min_containers, since the deployment
+        self.updating = asyncio.Event()  # one has come
+        self.settled = asyncio.Event()  # while it is set, they are confirmed
+        self.settled.set()
         self.moved = asyncio.Event()  # a call was spawned
         self.taking = asyncio.Event()  # while it is set, handles are given out
         self.taking.set()
@@ -233,9 +258,6 @@ class FakeModal:
         task = asyncio.get_running_loop().create_task(_awaited(work))
         self._tasks.add(task)
         return task
-
-    async def update(self, *, min_containers: int | None = None) -> None:
-        self.updates.append(min_containers)
 
     @property
     def left(self) -> list[Spawning]:

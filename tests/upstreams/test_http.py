@@ -126,6 +126,22 @@ async def test_a_result_that_is_not_there_yet_is_asked_for_again() -> None:
         assert [request.method for request in server.requests] == ["POST", *["GET"] * 4]
 
 
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
+async def test_an_edge_that_puts_a_result_off_is_asked_again_and_never_called_again(status: str) -> None:
+    answers = [redirect(RESULT), fake.response(b"", "text/plain", status), ANSWER]
+    async with fake.serving(fake.always(*answers)) as server:
+        assert (await asked(server.url)).text == "late"
+        assert [request.method for request in server.requests] == ["POST", "GET", "GET"]
+
+
+async def test_a_result_that_is_an_error_of_the_app_is_told() -> None:
+    error = b'{"error": {"message": "full", "code": "out_of_memory", "status": 503}}'
+    answers = [redirect(RESULT), fake.response(error, "application/json", "503 Service Unavailable")]
+    async with fake.serving(fake.always(*answers)) as server:
+        failure = (await asked(server.url)).failure
+        assert (failure.code, failure.retry) == ("out_of_memory", "never")
+
+
 async def test_results_are_waited_for_until_the_deadline() -> None:
     async def reply(peer: Peer, request: Request) -> None:
         if len(server.requests) < 3:

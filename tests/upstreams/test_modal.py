@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import GatewayError, NoContainer
+from gateway.core.errors import GatewayError, NoContainer, UpstreamError
 from gateway.core.events import Finish, Text, Usage
+from gateway.routing.target import Target
+from gateway.routing.visit import Bounds, Visit
+from gateway.sightings import Sighting, Sightings
 from gateway.upstreams import Observed
 from gateway.upstreams.modal_sdk import ModalUpstream
+from gateway.upstreams.modal_sdk.calls import harmless
+from gateway.upstreams.modal_sdk.calls import outcome as taken
 from gateway.upstreams.modal_sdk.config import ModalConfig
-from gateway.upstreams.modal_sdk.errors import MADE
+from gateway.upstreams.modal_sdk.errors import MADE, Where
 from modal_backend import spawned
 from tests.backend.scripted import Scripted
 from tests.backend.scripted import pieces as made
@@ -48,6 +53,35 @@ async def deployed(body: Callable[..., Any], **config: Any) -> AsyncIterator[tup
 async def asked(body: Callable[..., Any], call: Any = None, **config: Any) -> Outcome:
     async with deployed(body, **config) as (upstream, _):
         return await soon(outcome(upstream, call or ask()))
+
+
+class Later:
+    """A function that says when it is called, and answers when it may."""
+
+    def __init__(self, body: Callable[..., Any]) -> None:
+        self._body = body
+        self.asked = asyncio.Event()
+        self.goes = asyncio.Event()
+
+    async def __call__(self, prompt: str) -> Any:
+        self.asked.set()
+        await self.goes.wait()
+        return await self._body(prompt)
+
+
+async def read(target: Target, visit: Visit | None = None) -> None:
+    """One call, to its end."""
+    async with aclosing(target.events(ask(), visit or Visit())) as batches:
+        async for _ in batches:
+            pass
+
+
+async def seen(target: Target, sightings: Sightings, when: float) -> None:
+    """Until what its platform says was learned at ``when``."""
+
+    async with asyncio.timeout(10):
+        while sightings._known.get(target, Sighting()).at != when or sightings._asking:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def text(prompt: str) -> str:
@@ -255,6 +289,27 @@ async def test_a_call_that_fails_while_its_queue_is_read(before: list[Any]) -> N
         assert len(sdk.queues["demo-pieces"].cleared) == 1
 
 
+async def test_a_failure_long_after_the_first_piece_is_that_failure() -> None:
+    """The time for the first event is over by then, and the result is asked for once."""
+    gate = asyncio.Event()
+
+    async def fail(sdk: FakeModal, body: Any, partition: str | None = None) -> None:
+        for piece in "abcdef":
+            await sdk.queues["demo-pieces"].put_many.aio([piece], partition=partition, partition_ttl=600)
+        await gate.wait()
+        raise exception.RemoteError("secret words")
+
+    async with queued(fail, first_event_timeout=0.2) as (upstream, sdk):
+        loop, got = asyncio.get_running_loop(), ""
+        loop.call_later(0.3, gate.set)
+        with pytest.raises(GatewayError) as caught:
+            async with aclosing(upstream.events(ask())) as batches:
+                async for batch in batches:
+                    got += "".join(event.text for event in batch if isinstance(event, Text))
+        assert (got, caught.value.status, caught.value.code) == ("abcdef", 502, "upstream_error")
+        assert [spawning.got for spawning in sdk.spawned] == [1]
+
+
 async def test_a_return_without_an_end_is_a_cut() -> None:
     async with queued(writing(["he"])) as (upstream, _):
         got = await soon(outcome(upstream, ask()))
@@ -355,6 +410,7 @@ WHILE = {
     "ExecutionError": (502, "upstream_bad_response", "elsewhere"),
     "ResourceExhaustedError": (429, "upstream_rate_limited", "elsewhere"),
     "ServiceError": (503, "upstream_unavailable", "elsewhere"),
+    "InvalidError": (502, "upstream_error", "elsewhere"),
 }
 
 
@@ -382,9 +438,25 @@ async def test_what_fails_at_modal_is_the_right_error(name: str) -> None:
         raise getattr(exception, name)("secret words")
 
     for body in (fail, generate):
-        failure = (await asked(body)).failure
-        assert (failure.status, failure.code, failure.retry) == WHILE[name]
-        assert "secret" not in failure.message
+        async with deployed(body) as (upstream, sdk):
+            got = await soon(outcome(upstream, ask()))
+            failure = got.failure
+            assert (failure.status, failure.code, failure.retry) == WHILE[name]
+            assert "secret" not in failure.message
+            assert (got.text, len(sdk.spawned)) == (("", 1) if body is fail else ("he", 0))
+
+
+@pytest.mark.parametrize("ends", [SystemExit(3), KeyboardInterrupt()])
+async def test_what_would_end_a_process_ends_the_call_alone(ends: BaseException) -> None:
+    """Modal's SDK raises here what the function raised there, whatever it was."""
+
+    async def leave() -> None:
+        raise ends
+
+    task = asyncio.get_running_loop().create_task(harmless(leave()))
+    await soon(asyncio.wait({task}))
+    with pytest.raises(UpstreamError):
+        taken(task, Where("models.m.upstream", "app.predict", "app"), ran=True)
 
 
 def test_every_class_that_is_told_apart_exists() -> None:
@@ -431,11 +503,25 @@ async def test_observed_is_what_modal_counts() -> None:
         assert await upstream.observed() == Observed(runners=2, backlog=7)
 
 
-async def test_wake_starts_one_container_and_lets_go_of_it() -> None:
-    async with deployed(text) as (upstream, sdk):
-        looks = iter([0, 1])
-        sdk.stats = lambda: Stats(0, next(looks))
-        await soon(upstream.wake())
+def asleep(sdk: FakeModal) -> None:
+    """No container runs unless a minimum says so."""
+    sdk.stats = lambda: Stats(0, (sdk.updates[-1] if sdk.updates else None) or 0)
+
+
+def asleep_no_more(sdk: FakeModal) -> None:
+    """It runs on for its window."""
+    sdk.stats = lambda: Stats(0, 1)
+
+
+CLASS = {"function": None, "class": "Model", "method": "predict"}
+
+
+@pytest.mark.parametrize("config", [{}, CLASS])
+async def test_wake_starts_one_container_and_lets_go_of_it(config: dict[str, Any]) -> None:
+    async with deployed(text, **config) as (upstream, sdk):
+        sdk.classes["Model"] = {"predict": text}
+        asleep(sdk)
+        assert await soon(upstream.wake()) == Observed(1, 0)
         assert sdk.updates == [1, 0]
         assert sdk.spawned == []
 
@@ -454,15 +540,119 @@ async def test_wake_that_is_given_up_lets_go_too() -> None:
         assert sdk.updates == [1, 0]
 
 
+@pytest.mark.parametrize("config", [{}, CLASS])
+async def test_a_minimum_of_somebody_else_is_never_touched(config: dict[str, Any]) -> None:
+    """One of the deployment, or one that another process keeps."""
+    async with deployed(text, **config) as (upstream, sdk):
+        sdk.classes["Model"] = {"predict": text}
+        sdk.minimum = 2
+        looks = iter([0, 2])
+        sdk.stats = lambda: Stats(0, next(looks))
+        await soon(upstream.wake())
+        assert sdk.updates == []
+
+
 async def test_what_is_kept_outlives_a_wake() -> None:
-    for config in ({}, {"function": None, "class": "Model", "method": "predict"}):
-        async with deployed(text, **config) as (upstream, sdk):
-            sdk.classes["Model"] = {"predict": text}
-            await soon(upstream.keep(2))
-            looks = iter([0, 1])
-            sdk.stats = lambda looks=looks: Stats(0, next(looks))
-            await soon(upstream.wake())
-            assert sdk.updates == [2, 2, 2]
+    async with deployed(text) as (upstream, sdk):
+        await soon(upstream.keep(2))
+        looks = iter([0, 1])
+        sdk.stats = lambda: Stats(0, next(looks))
+        await soon(upstream.wake())
+        assert sdk.updates == [2]
+
+
+async def test_two_processes_that_wake_an_app_start_one_container_and_let_go_of_it() -> None:
+    async with deployed(text) as (upstream, sdk), deployed(text) as (other, _):
+        other._app._sdk = sdk
+        asleep(sdk)
+        await soon(asyncio.gather(upstream.wake(), other.wake()))
+        assert sdk.updates[-1] == 0
+        assert set(sdk.updates) == {0, 1}
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+async def test_hours_that_begin_while_it_is_woken_are_kept(kept: int) -> None:
+    """Whatever is still under way, the last word is what is kept."""
+    async with deployed(text) as (upstream, sdk):
+        asleep(sdk)
+        sdk.settled.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(upstream.wake())
+            await soon(sdk.updating.wait())
+            group.create_task(upstream.keep(kept))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            sdk.settled.set()
+        assert sdk.updates == [1, kept]
+
+
+async def test_a_counted_container_is_not_yet_an_answer() -> None:
+    """Modal counts a container before its model is loaded: the boot ends with the first answer."""
+    now = 1000.0
+    async with deployed(text) as (upstream, sdk):
+        target = Target(upstream, Bounds(4, 4, 5.0, window=60.0, sleeps=True), lambda: now)
+        await soon(read(target))
+        assert target.state() == "warm"
+        now += 100.0
+        assert target.state() == "cold"
+        asleep(sdk)
+        await soon(target.wake())
+        assert (target.state(), target.life.boots.count) == ("booting", 0)
+        now += 5.0
+        sdk.functions["f"] = later = Later(text)
+        upstream._app.forget()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read(target))
+            await soon(later.asked.wait())
+            now += 15.0
+            later.goes.set()
+        assert (target.state(), target.life.boots.p50) == ("warm", 20.0)
+        await target.aclose()
+
+
+async def test_who_will_not_wait_gets_through_though_nobody_else_asks() -> None:
+    now = 1000.0
+    async with deployed(text) as (upstream, sdk):
+        target = Target(upstream, Bounds(4, 4, 5.0, window=60.0, sleeps=True), lambda: now)
+        await soon(read(target))
+        asleep(sdk)
+        now += 100.0
+        refused = 0
+        while target.state() != "warm":
+            try:
+                await soon(read(target, Visit(patient=False, wakes=True)))
+            except NoContainer:
+                refused += 1
+                await soon(target.wake())
+                asleep_no_more(sdk)
+                now += 10.0
+        assert 1 < refused < 10
+        await target.aclose()
+
+
+async def test_one_that_is_kept_warm_is_not_called_cold() -> None:
+    now = 1000.0
+    async with deployed(text) as (upstream, sdk):
+        target = Target(upstream, Bounds(4, 4, 5.0, window=60.0, sleeps=True), lambda: now)
+        await soon(read(target))
+        sightings, naps = Sightings(lambda: now), asyncio.Semaphore(0)
+
+        async def sleep(_: float) -> None:
+            await naps.acquire()
+
+        kept = [(50.0, 2, "warm")] * 4  # far beyond the window
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(sightings.watch([target], sleep))
+            for gap, runners, state in (*kept, (50.0, 0, "cold"), (301.0, 0, "cold"), (301.0, 1, "booting")):
+                sdk.stats = lambda runners=runners: Stats(0, runners)
+                now += gap
+                naps.release()
+                await seen(target, sightings, now)
+                assert target.state() == state
+            watching.cancel()
+        await sightings.aclose()
+        assert sdk.updates == []
+        await target.aclose()
 
 
 async def test_batches_come_as_they_are_written() -> None:

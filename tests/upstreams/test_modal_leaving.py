@@ -14,6 +14,7 @@ from gateway.core.events import Text
 from gateway.upstreams import Upstream
 from gateway.upstreams.modal_sdk import ModalUpstream
 from gateway.upstreams.modal_sdk.config import ModalConfig
+from tests.serve.house import faster
 from tests.upstreams.calling import ask, outcome
 from tests.upstreams.fake import soon
 from tests.upstreams.modal_fake import FakeModal
@@ -37,6 +38,8 @@ def house(stream: str, *, stuck: float = 0.0) -> tuple[ModalUpstream, FakeModal]
             if partition is not None:
                 queue = sdk.queues["demo-pieces"]
                 await queue.put_many.aio([piece], partition=partition, partition_ttl=600)
+        for _ in range(20):  # a function returns some time after it has written its end
+            await asyncio.sleep(0)
         return {"prompt": "".join(PIECES), **END}
 
     async def generate(prompt: str) -> AsyncGenerator[Any, None]:
@@ -146,3 +149,43 @@ async def test_a_generator_runs_on_after_its_client_has_left() -> None:
     assert not running.cancelled()
     await upstream.aclose()
     await sdk.stop()
+
+
+async def test_a_stream_that_is_complete_is_not_held_up_by_its_function_and_does_not_tear_it() -> None:
+    upstream, sdk = house("queue")
+    got = await soon(outcome(upstream, ask()))
+    assert got.text == "".join(PIECES)
+    assert [spawning.runs for spawning in sdk.spawned] == [True]
+    await soon(upstream.aclose())
+    assert [(each.runs, each.torn, each.cancelled) for each in sdk.spawned] == [(False, False, False)]
+    await sdk.stop()
+
+
+async def test_a_function_that_never_returns_after_its_end_is_cancelled() -> None:
+    async def answer(prompt: str, partition: str) -> None:
+        await sdk.queues["demo-pieces"].put_many.aio([*PIECES, END], partition=partition, partition_ttl=600)
+        await asyncio.Event().wait()
+
+    sdk = FakeModal(functions={"answer": answer})
+    config = ModalConfig.model_validate({"app": "demo", "function": "answer", "stream": "queue"})
+    upstream = ModalUpstream("m", config, sdk=sdk)
+    assert (await soon(outcome(upstream, ask()))).text == "".join(PIECES)
+    with faster(20) as bound:
+        await asyncio.wait_for(upstream.aclose(), bound)
+    assert [(each.torn, each.cancelled) for each in sdk.spawned] == [(False, True)]
+    await sdk.stop()
+
+
+async def test_closing_gives_up_on_what_hangs() -> None:
+    before = asyncio.all_tasks()
+    upstream, sdk = house("none")
+    sdk.taking.clear()
+    with faster(50) as bound:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(outcome(upstream, ask()))
+            await asyncio.wait_for(sdk.moved.wait(), bound)
+            task.cancel()
+        await asyncio.wait_for(upstream.aclose(), bound)
+    assert task.cancelled()
+    await sdk.stop()
+    assert asyncio.all_tasks() == before

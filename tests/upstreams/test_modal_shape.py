@@ -32,8 +32,10 @@ QUEUE = modal.Queue.from_name("q")
     [
         (FUNCTION.hydrate, (), modal_fake.Function._hydrate),
         (FUNCTION.get_current_stats, (), modal_fake.Function._stats),
-        (FUNCTION.autoscaler.update, ("min_containers",), modal_fake.FakeModal.update),
-        (INSTANCE.update_autoscaler, ("min_containers",), modal_fake.FakeModal.update),
+        (FUNCTION.autoscaler.settings, (), modal_fake.Function._settings),
+        (FUNCTION.autoscaler.update, ("min_containers",), modal_fake.Function._update),
+        (INSTANCE.predict.autoscaler.settings, (), modal_fake.Function._settings),
+        (INSTANCE.predict.autoscaler.update, ("min_containers",), modal_fake.Function._update),
         (INSTANCE.predict.hydrate, (), modal_fake.Function._hydrate),
         (CALL.get, (), modal_fake.FunctionCall._get),
         (CALL.cancel, (), modal_fake.FunctionCall._cancel),
@@ -69,6 +71,7 @@ def test_what_handles_are_made_with() -> None:
 def test_what_is_counted() -> None:
     fields = modal.types.FunctionCurrentStats.__dataclass_fields__
     assert {"backlog", "num_total_runners"} <= set(fields)
+    assert "min_containers" in modal.types.FunctionAutoscalerSettings.__dataclass_fields__
 
 
 def test_why_results_are_not_got_by_their_readers() -> None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from orjson import loads
+from orjson import dumps, loads
 
-from gateway.core.call import ChatCall, Traits
+from gateway.core.call import ChatCall, PromptCall, Traits
 from gateway.core.events import Finish, Text
 from gateway.upstreams.openai import OpenAIConfig, OpenAIUpstream
 from tests.upstreams import fake
@@ -66,6 +66,18 @@ async def test_where_chats_are_posted(path: str, wanted: str) -> None:
         async with chatting(server.url + path) as upstream:
             assert (await soon(outcome(upstream, chat()))).text == "he llo"
         assert [request.path for request in server.requests] == [wanted]
+
+
+@pytest.mark.parametrize("path", ["v1", "v1/", "v1/chat/completions", "v1/completions", "v1/embeddings"])
+async def test_where_bare_texts_are_posted(path: str) -> None:
+    answer = {"choices": [{"text": "he llo", "index": 0, "finish_reason": "stop"}]}
+    async with fake.serving(fake.always(fake.response(dumps(answer)))) as server:
+        async with chatting(server.url + path) as upstream:
+            got = await soon(outcome(upstream, PromptCall("hi", {"max_tokens": 5}, {"x": 1})))
+            assert got.text == "he llo"
+        [request] = server.requests
+        assert request.path == "/v1/completions"
+        assert loads(request.body) == {"model": "m", "prompt": "hi", "max_tokens": 5, "x": 1}
 
 
 def test_traits() -> None:

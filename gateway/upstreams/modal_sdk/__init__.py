@@ -54,21 +54,23 @@ class ModalUpstream:
         self._shape = Shape.of(config.response_field, cumulative=config.cumulative, ends_at_eof=True)
         self._waits = Waits(config.first_event_timeout, config.idle_timeout, self._app.where)
         self._generates = config.stream == "generator"  # as far as is known
-        self._kept = 0  # containers that ``keep`` asked for
+        self._scaling = asyncio.Lock()  # one change of the least number of containers at a time
+        self._kept = 0  # containers that ``keep`` asked for last
         self._leaving = Leaving()
 
     async def events(self, call: Call) -> AsyncGenerator[Batch, None]:
-        ways = self._ways(call)
+        ways, begun = self._ways(call), False
         try:
             for way in ways:
                 try:
                     async with aclosing(way(call)) as source:
                         async for batch in source:
+                            begun = True
                             yield self._told(batch, call)
                     self._generates = way == self._generated
                     return
-                except NotSpawnable:  # before anything ran
-                    if way == ways[-1]:
+                except NotSpawnable:
+                    if begun or way == ways[-1]:
                         raise
         except GatewayError as error:
             if error.code == "upstream_not_found":
@@ -90,28 +92,37 @@ class ModalUpstream:
     async def observed(self) -> Observed | None:
         return await self._app.observed()
 
-    async def wake(self) -> None:
-        """Raises the least number of containers until one runs, then puts back what ``keep`` last set."""
-        if (await self._app.observed()).runners:
-            return
+    async def wake(self) -> Observed:
+        """Where no container runs and none is kept, raises the minimum to 1 until one runs, then lowers it.
+
+        A minimum that somebody else has set is left as it is: it starts a container by itself.
+        """
+        if (seen := await self._app.observed()).runners:
+            return seen
+        raised = False
         try:
             async with asyncio.timeout(self._waits.first):
-                await self._app.keep(max(self._kept, 1))
+                async with self._scaling:
+                    if not await self._app.least():
+                        raised = True  # also if this is interrupted: Modal may have it by then
+                        await self._app.keep(1)
                 while True:
-                    if (await self._app.observed()).runners:
-                        return
+                    if (seen := await self._app.observed()).runners:
+                        return seen
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             raise NoContainer(
                 f"No container of {self._app.where.name} has started.", retry="elsewhere"
             ) from None
         finally:
-            await self._leaving.see_to(self._put_back())
+            if raised:
+                await self._leaving.see_to(self._put_back())
 
     async def keep(self, containers: int) -> None:
         """From now on at least so many containers run; Modal forgets it at the next deployment."""
-        await self._app.keep(containers)
-        self._kept = containers
+        async with self._scaling:
+            self._kept = containers
+            await self._app.keep(containers)
 
     async def aclose(self) -> None:
         await self._leaving.aclose()
@@ -161,7 +172,11 @@ class ModalUpstream:
             await spawned.result()
             raise fields.cut("its function returned before it wrote an end")
         finally:
-            await self._leaving.see_to(_left(spawned, pieces, complete=complete))
+            work = _left(spawned, pieces, complete=complete)
+            if complete:  # its reader has all there is
+                self._leaving.leave(work)
+            else:
+                await self._leaving.see_to(work)
 
     async def _generated(self, call: Call) -> AsyncGenerator[Batch, None]:
         generated = Generated(self._app.function, self._passed(call), self._waits)
@@ -207,13 +222,16 @@ class ModalUpstream:
         return [*batch[:-1], replace(end, ignored=(*end.ignored, *unsent))] if unsent else batch
 
     async def _put_back(self) -> None:
+        """Undo what a waking did, and nothing else."""
         try:
-            await self._app.keep(self._kept)
+            async with self._scaling:
+                if not self._kept and await self._app.least() == 1:
+                    await self._app.keep(0)
         except GatewayError as error:
             log.warning("min_containers of %s could not be put back: %s", self._app.where.name, error.message)
 
 
 async def _left(spawned: Spawned, pieces: Pieces, *, complete: bool) -> None:
-    """``complete``: the answer was read to its end, so the call ends by itself."""
-    await spawned.end(cancel=not complete)
+    """``complete``: the answer was read to its end, so the call is about to end by itself."""
+    await spawned.end(returns=complete)
     await pieces.end(clear=not complete)

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.core.errors import UpstreamTimeout
-from gateway.upstreams.modal_sdk.errors import Where, failed
+from gateway.upstreams.modal_sdk.errors import NotSpawnable, Where, failed
+
+T = TypeVar("T")
 
 LEAVE = 1.0  # seconds that a reader who leaves waits for the cancellation, which then goes on without it
 CANCEL = 10.0  # seconds for Modal to take a call and its cancellation
+RETURN = 5.0  # seconds in which a function returns that has written its end
+CLOSE = 15.0  # seconds for all of that at the end
 LAST = 1.0  # seconds in which what a call wrote before its end has come
 MANY = 100  # values read from a queue at once
 END = object()  # of a generator
@@ -62,14 +66,20 @@ class Leaving:
 
     async def see_to(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work``, which raises nothing. Returns once it is done, or after ``LEAVE``."""
+        await asyncio.wait({self.leave(work)}, timeout=LEAVE)
+
+    def leave(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do ``work``, which raises nothing, while nobody waits."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.wait({task}, timeout=LEAVE)
+        return task
 
     async def aclose(self) -> None:
+        """Returns once all is done, or given up after ``CLOSE``."""
         if self._tasks:
-            await asyncio.wait(set(self._tasks))
+            _, late = await asyncio.wait(set(self._tasks), timeout=CLOSE)
+            await ended(*late)
 
 
 class Spawned:
@@ -80,7 +90,7 @@ class Spawned:
         self._waits = waits
         self._deadline = self._loop.time() + waits.first
         self._spawning = self._loop.create_task(
-            function.spawn.aio(*passed.positional, **(passed.named or {}))
+            harmless(function.spawn.aio(*passed.positional, **(passed.named or {})))
         )
         self._getting: asyncio.Task[Any] | None = None
 
@@ -96,30 +106,39 @@ class Spawned:
         return outcome(getting, self._waits.where, ran=True)
 
     async def taken(self) -> asyncio.Task[Any]:
-        """The task that waits for the result, once Modal has the call. Raises ``GatewayError``."""
-        await self._until(self._spawning)
-        handle = outcome(self._spawning, self._waits.where, ran=False)
-        self._getting = self._loop.create_task(handle.get.aio())
+        """The one task that waits for the result, once Modal has the call. Raises ``GatewayError``."""
+        if self._getting is None:
+            await self._until(self._spawning)
+            handle = outcome(self._spawning, self._waits.where, ran=False)
+            self._getting = self._loop.create_task(harmless(handle.get.aio()))
         return self._getting
 
-    async def end(self, *, cancel: bool = True) -> None:
-        """Cancel the call unless it has ended, and end what waits for it."""
-        if cancel and (self._getting is None or not self._getting.done()):
-            try:
+    async def end(self, *, returns: bool = False) -> None:
+        """Cancel the call unless it has ended. ``returns``: it is about to, and has ``RETURN`` for it.
+
+        What gets the result is interrupted last, when the call has ended or nothing more can be done.
+        """
+        try:
+            if returns and self._getting is not None:
+                await asyncio.wait({self._getting}, timeout=RETURN)
+            if self._getting is None or not self._getting.done():
                 async with asyncio.timeout(CANCEL):
                     await self._cancel()
-            except Exception as error:  # noqa: BLE001 - nobody is left who could be told
-                log.warning(
-                    "a call of %s was left and could not be cancelled, so it may run on: %s",
-                    self._waits.where.name,
-                    type(error).__name__,
-                )
-        await ended(self._spawning, self._getting)
+        except Exception as error:  # noqa: BLE001 - nobody is left who could be told
+            log.warning(
+                "a call of %s was left and could not be cancelled, so it may run on: %s",
+                self._waits.where.name,
+                type(error).__name__,
+            )
+        finally:
+            await ended(self._spawning, self._getting)
 
     async def _cancel(self) -> None:
         await asyncio.wait({self._spawning})
         if not self._spawning.cancelled() and self._spawning.exception() is None:
             await self._spawning.result().cancel.aio()
+            if self._getting is not None:
+                await asyncio.wait({self._getting}, timeout=LAST)
 
     async def _until(self, task: asyncio.Task[Any]) -> None:
         await asyncio.wait({task}, timeout=self.left)
@@ -144,7 +163,7 @@ class Pieces:
         """
         if self._reading is None:
             read = self._queue.get_many.aio(MANY, partition=self._partition)
-            self._reading = asyncio.get_running_loop().create_task(read)
+            self._reading = asyncio.get_running_loop().create_task(harmless(read))
         over = getting.done()
         waiting: set[asyncio.Task[Any]] = {self._reading} if over else {self._reading, getting}
         await asyncio.wait(waiting, timeout=LAST if over else seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -180,12 +199,21 @@ class Generated:
 
     async def next(self) -> Any:
         """The next value, or ``END``. Raises ``GatewayError``."""
-        self._task = asyncio.get_running_loop().create_task(_next(self._source))
+        self._task = asyncio.get_running_loop().create_task(harmless(_next(self._source)))
         await asyncio.wait({self._task}, timeout=self._waits.idle if self._begun else self._waits.first)
         if not self._task.done():
             raise self._waits.over(self._begun)
+        if not self._begun:
+            self._unless_refused(self._task)
         self._begun = True
         return outcome(self._task, self._waits.where, ran=True)
+
+    def _unless_refused(self, task: asyncio.Task[Any]) -> None:
+        """The SDK refuses a function that is no generator when the first value is asked for."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            refusal = failed(error, self._waits.where, ran=False)
+            if isinstance(refusal, NotSpawnable):
+                raise refusal from None
 
     async def end(self) -> None:
         await ended(self._task)
@@ -198,6 +226,18 @@ class Generated:
 
 async def _next(source: Any) -> Any:
     return await anext(source, END)
+
+
+class Exited(Exception):
+    """The function raised what would end its process, such as ``sys.exit``."""
+
+
+async def harmless(work: Awaitable[T]) -> T:
+    """The result of ``work``, which the SDK may let raise what would end this process too."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise Exited(type(exc).__name__) from None
 
 
 def outcome(task: asyncio.Task[Any], where: Where, *, ran: bool) -> Any:

@@ -105,7 +105,7 @@ class ModalConfig(Limits):
     @property
     def traits(self) -> Traits:
         forward = frozenset(self.forward) if self.forward != "all" else self.forward
-        return Traits("prompt", self.stream != "none", self.whole, self.echo, forward)
+        return Traits("prompt", self.stream != "none", self.whole, self.echo, forward, embeds=False)
 
     @property
     def sleeps(self) -> bool:

@@ -84,6 +84,8 @@ def not_found(where: Where, ran: bool) -> GatewayError:
 
 
 def refused(where: Where, ran: bool) -> GatewayError:
+    if ran:  # the function itself raised it
+        return broken(where, ran)
     return NotSpawnable(
         f"Modal's SDK refuses this way of calling {where.name}: check stream, parameters and options of "
         f"{where.at}. A function with a web address is called by kind: prompt.",

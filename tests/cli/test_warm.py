@@ -1,0 +1,147 @@
+"""`warm` as a process: straight to an endpoint, through a running gateway, and what can go wrong."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.warm import drawn
+from tests.cli.process import run, running
+
+KEY = "sk-admin-0123456789"
+ALWAYS = '{cron: "* * * * *", until: 2h}'
+
+
+@dataclass
+class Edge:
+    """Answers GET with 503 ``absent`` times, then as an app without one; ``status`` in place of both."""
+
+    url: str
+    absent: int = 0
+    status: int = 0
+    asked: list[str] = field(default_factory=list)
+    arrived: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.asked.append(self.command)
+            made.arrived.set()
+            status = made.status or (503 if len(made.asked) <= made.absent else 405)
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made = Edge(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+def configured(folder: Path, url: str, more: str = "") -> None:
+    model = f'{{aliases: [org/mine], upstream: {{url: "{url}"}}, template: plain{more}}}'
+    (folder / "gateway.yaml").write_text(f"auth: {{mode: none}}\nmodels: {{my-model: {model}}}\n")
+
+
+def warm(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environ = {"MODAL_GATEWAY_CONFIG": "gateway.yaml", "MODAL_GATEWAY_ADMIN_KEY": "", **env}
+    return run("warm", *arguments, cwd=folder, env=environ)
+
+
+def test_a_model_is_woken_without_a_gateway(tmp_path: Path, edge: Edge) -> None:
+    edge.absent = 2
+    configured(tmp_path, edge.url)
+    done = warm(tmp_path, "org/mine")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("warm after ")
+    assert edge.asked == ["GET"] * 3
+
+
+def test_in_json_each_line_says_how_far_it_is(tmp_path: Path, edge: Edge) -> None:
+    edge.absent = 2
+    configured(tmp_path, edge.url)
+    lines = [json.loads(line) for line in warm(tmp_path, "my-model", "--json").stdout.splitlines()]
+    assert [line["state"] for line in lines][:1] == ["booting"]
+    assert lines[-1]["state"] == "warm"
+    assert all(set(line) == {"state", "elapsed", "expected"} for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "said"),
+    [
+        (401, (), "error: The upstream refused the gateway's credentials"),
+        (503, ("--timeout", "1"), "error: No container of this model is ready"),
+    ],
+)
+def test_what_cannot_be_woken_is_one_line_and_exit_code_1(
+    tmp_path: Path, edge: Edge, status: int, arguments: tuple[str, ...], said: str
+) -> None:
+    edge.status = status
+    configured(tmp_path, edge.url)
+    done = warm(tmp_path, "my-model", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    told = json.loads(warm(tmp_path, "my-model", "--json", *arguments).stdout.splitlines()[-1])
+    assert f"error: {told['error']['message']}\n" == done.stderr
+
+
+def test_a_name_that_is_not_there_or_a_gateway_that_is_not_is_exit_code_2(tmp_path: Path, edge: Edge) -> None:
+    configured(tmp_path, edge.url)
+    done = warm(tmp_path, "other")
+    assert (done.returncode, done.stderr) == (2, "error: there is no model other; there are my-model\n")
+    gone = warm(tmp_path, "my-model", "--gateway", "http://127.0.0.1:9")
+    assert gone.returncode == 2
+    assert gone.stderr.startswith("error: http://127.0.0.1:9 cannot be asked")
+    edge.status = 200  # something that is no gateway; it has no POST either
+    strange = warm(tmp_path, "my-model", "--gateway", edge.url)
+    assert strange.returncode == 1
+    assert "501" in strange.stderr
+
+
+def test_a_running_gateway_wakes_it_and_knows(tmp_path: Path, edge: Edge) -> None:
+    edge.absent = 1
+    configured(tmp_path, edge.url)
+    serve = ("serve", "--config", "gateway.yaml", "--port", "0")
+    env = {"MODAL_GATEWAY_ADMIN_KEY": KEY}
+    with running(*serve, cwd=tmp_path, until="see also", env=env) as gateway, gateway.client() as client:
+        refused = warm(tmp_path, "my-model", "--gateway", gateway.root)
+        assert refused.returncode == 1
+        assert "admin.key" in refused.stderr
+        done = warm(tmp_path, "org/mine", "--gateway", f"{gateway.root}/v1", **env)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert client.get("/v1/models/my-model").json()["x_gateway"]["state"] == "warm"
+        unknown = warm(tmp_path, "nope", "--gateway", gateway.root, **env)
+        assert unknown.returncode == 1
+        assert "does not exist" in unknown.stderr
+
+
+def test_of_several_workers_none_keeps_the_hours_and_the_parent_does(tmp_path: Path, edge: Edge) -> None:
+    configured(tmp_path, edge.url, f", warm: {ALWAYS}")
+    serve = ("serve", "--config", "gateway.yaml", "--port", "0", "--workers", "2")
+    with running(*serve, cwd=tmp_path, until="see also") as gateway:
+        assert edge.arrived.wait(10)
+        code, _, _ = gateway.stop()
+    assert (code, edge.asked) == (0, ["GET"])
+
+
+def test_a_bar_is_drawn_where_it_is_known_how_long_it_takes() -> None:
+    line: dict[str, Any] = {"state": "booting", "elapsed": 3.2, "expected": None}
+    assert drawn(line) == "booting  3 s"
+    assert drawn({**line, "elapsed": 5.0, "expected": 20.0}) == (
+        f"booting  5 s  [{'#' * 6}{'.' * 18}]  of about 20 s"
+    )
+    assert drawn({**line, "elapsed": 50.0, "expected": 20.0}) == f"booting  50 s  [{'#' * 24}]  of about 20 s"
