@@ -10,6 +10,8 @@ import importlib
 import json
 import logging
 import os
+import re
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -39,8 +41,10 @@ class Container:
 
     engine: Engine
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, local: bool = False) -> None:
+        """``local``: a person started it on this machine, who can install what it lacks."""
         self.deployment = deployment
+        self._local = local
         self._closed = threading.Event()
 
     def prepare(self) -> None:
@@ -49,13 +53,11 @@ class Container:
             importlib.import_module(name)
 
     def load(self) -> None:
-        """Make the engine, weights and all. Raises ``DeploymentError`` where the image lacks a package."""
+        """Make the engine, weights and all. Raises ``DeploymentError`` where a package is missing."""
         try:
             self.engine = make_engine(self.deployment.engine, engine_arguments(self.deployment))
         except ModuleNotFoundError as exc:
-            raise DeploymentError(
-                f"there is no module {exc.name} here: add its package to image.pip of {self.deployment.name}"
-            ) from exc
+            raise DeploymentError(f"there is no module {exc.name} here: {self._advice(exc)}") from exc
 
     async def warm_up(self) -> None:
         """Answer a request, so that the first caller does not pay for it. Raises what the engine raises."""
@@ -79,6 +81,11 @@ class Container:
         self._closed.set()
         await self.engine.close()
 
+    def _advice(self, missing: ModuleNotFoundError) -> str:
+        if not self._local:
+            return f"add its package to image.pip of {self.deployment.name}"
+        return f"{install(self.deployment, missing.name)}, or choose another engine with --engine"
+
     def _watch(self, dead: Callable[[str], None]) -> None:
         while not self._closed.wait(WATCHED):
             if fault := self.engine.fault():
@@ -90,6 +97,17 @@ class Container:
 def _end_process(fault: str) -> None:
     log.critical("the engine is dead, so this container ends: %s", fault)
     os._exit(DEAD)  # the main thread may hang in the dead engine
+
+
+def install(deployment: Deployment, module: str | None = None) -> str:
+    """The command that installs what the deployment's engine needs here, ``module`` at least."""
+    listed, own = deployment.image.pip, LIBRARIES.get(deployment.engine, (deployment.engine,))
+    names = {re.split(r"[^\w.-]", each)[0].replace("-", "_") for each in listed}
+    if names.isdisjoint(own):  # the list is that of another engine
+        listed, names = own, set(own)
+    missing = module.partition(".")[0] if module else None
+    more = () if missing is None or missing in names else (missing,)
+    return f"pip install {shlex.join([*listed, *more])}"
 
 
 def gpus_here(devices: Path = Path("/dev")) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modal_backend.__main__ import _Server, listen
-from modal_backend.container import DEAD, Container, server_command
+from modal_backend.container import DEAD, Container, install, server_command
 from modal_backend.deployment import Deployment, DeploymentError
 from modal_backend.engines import ENGINES
 from modal_backend.source import chosen, load, on_this_machine
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     deployment = on_this_machine(deployment, options.engine, options.model)
     if deployment.speaks == "openai":
         _become(deployment, options.port)
-    container = Container(deployment)
+    container = Container(deployment, local=options.deployment is not None)
     try:
         container.load()
     except (DeploymentError, OSError, ValueError) as exc:
@@ -67,7 +67,7 @@ def _become(deployment: Deployment, port: int) -> None:
     except FileNotFoundError:
         sys.exit(
             f"the engine {deployment.engine} is the program {command[0]}, which is not installed here. "
-            f"Install {' '.join(deployment.image.pip)}, or choose another with --engine"
+            f"Install it ({install(deployment)}), or choose another with --engine"
         )
 
 

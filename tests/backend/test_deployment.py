@@ -24,6 +24,7 @@ VLLM: dict[str, Any] = {"model": "org/name", "engine": "vllm", "serve": "server"
 WRONG = [
     ({"modle": "x"}, "modle: unknown key; did you mean model?"),
     ({"image": {"pipp": []}}, "image.pipp: unknown key; did you mean pip?"),
+    ({"frobnicate": 1}, "frobnicate: unknown key$"),
     ({"model": None}, "model: is required"),
     ({"engine": "transformer"}, "engine: must be one of .*; did you mean transformers?"),
     ({"gpu": "A10G"}, "gpu: there is no 'A10G'; did you mean A10?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +114,25 @@ def test_a_package_that_the_image_lacks_is_named(monkeypatch: pytest.MonkeyPatch
         DeploymentError, match=r"there is no module .* here: add its package to image\.pip of x"
     ):
         container.load()
+
+
+@pytest.mark.parametrize(
+    ("image", "engine", "advice"),
+    [
+        ({"pip": ["torch==2.13.0", "transformers"]}, "embed", "pip install torch==2.13.0 transformers"),
+        ({"pip": ["vllm==0.19.0"]}, "transformers", "pip install torch transformers"),
+        ({"pip": ["transformers>=5"]}, "transformers", "pip install 'transformers>=5' torch"),
+        ({}, "vllm", "pip install vllm torch"),
+    ],
+)
+def test_on_this_machine_the_advice_is_what_to_install_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: dict[str, Any], engine: str, advice: str
+) -> None:
+    for name in ("torch", "transformers", "vllm"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("modal_backend.engines.")]:
+        monkeypatch.delitem(sys.modules, name)
+    deployment = read("x", {"model": str(tmp_path), "engine": engine, "image": image})
+    with pytest.raises(DeploymentError) as missing:
+        Container(deployment, local=True).load()
+    assert f"here: {advice}, or choose another engine with --engine" in str(missing.value)

@@ -40,7 +40,7 @@ WANTED = {
 }
 MODELS = [name for name in names() if name != "demo"]
 UNPINNED = {"falcon-180b-chat"}  # a gated repository: no commit could be looked up
-PARSERS = {"hermes": "hermes", "llama3_json": "llama3", "mistral": "mistral", "openai": None}
+PARSERS = {"hermes": "hermes", "llama3_json": "llama3_json", "mistral": "mistral", "openai": "harmony"}
 """vLLM's name for a way of writing tool calls -> the gateway's."""
 
 Asked = dict[str, Any]

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -114,6 +114,32 @@ def test_langchain_chat(environ: dict[str, str]) -> None:
     assert batch.endswith("['1 2 3', '1 2 3 4 5']")
     assert chain.endswith("春眠不觉晓，处处闻啼鸟。")
     assert streamed.endswith("The quick brown fox jumps over the lazy dog.")
+
+
+@pytest.mark.clients
+def test_langchain_modal(environ: dict[str, str], client_python: Callable[[str], Path]) -> None:
+    python = client_python("langchain_community")
+    done = subprocess.run(
+        [python, EXAMPLES / "langchain_modal.py"],
+        env={**os.environ, **environ},
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["invoke: 1 2 3 4 5", "chain:  count to 31 2 3"]
+
+
+def test_agent_with_tools(environ: dict[str, str]) -> None:
+    weather, called, told, add, added, total, *_ = run("agent_with_tools.py", environ)
+    assert (weather, called) == (
+        "What is the weather in Paris for 3 days?",
+        '  calls get_weather({"city": "Paris", "days": 3})',
+    )
+    assert told.endswith("Paris: sun for 3 days")
+    assert (add, added) == ("Please add 2.5 and 4", '  calls add({"a": 2.5, "b": 4})')
+    assert total.endswith("6.5")
 
 
 def test_async_batch(environ: dict[str, str]) -> None:

@@ -100,7 +100,10 @@ class VllmEngine:
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._reading, self._read, request)
         skip = self._options.skip_special_tokens
-        params = sampling_params(request, self._defaults, skip_special=skip)
+        try:
+            params = sampling_params(request, self._defaults, skip_special=skip)
+        except ValueError as exc:
+            raise _refusal(exc) from exc
         said, usage, reason = 0, None, None
         async with aclosing(self._outputs(prompt, params, adapter)) as outputs:
             async for output in outputs:
@@ -120,13 +123,17 @@ class VllmEngine:
     ) -> AsyncGenerator[Any, None]:
         """vLLM's outputs. However this ends, vLLM does not go on with the request."""
         name = uuid.uuid4().hex  # not the caller's, which need not be unique, and aborting goes by name
-        finished = False
+        begun = finished = False
         try:
             running = self._llm.generate(prompt, params, name, lora_request=adapter)
             async with aclosing(running) as outputs:
                 async for output in outputs:
-                    finished = output.finished
+                    begun, finished = True, output.finished
                     yield output
+        except ValueError as exc:
+            if begun or self._llm.errored:
+                raise
+            raise _refusal(exc) from exc
         finally:
             if not finished and not self._llm.errored:
                 # vLLM aborts by itself, except where it was cancelled while it took the request in.
@@ -182,9 +189,6 @@ class VllmEngine:
             return EngineDead(DEAD)
         if _out_of_memory(exc):
             return OutOfMemory("this request did not fit into the accelerator's memory")
-        if isinstance(exc, ValueError):  # vLLM refuses requests so, before they run
-            said = str(exc)[:SHOWN]
-            return ContextLengthExceeded(said) if TOO_LONG.search(said) else BadRequest(said)
         return None
 
 
@@ -192,6 +196,12 @@ def make(arguments: Mapping[str, Any]) -> VllmEngine:
     """Start vLLM with these arguments: ``Options``' fields and vLLM's; raises ``ValueError``, ``OSError``."""
     made = options(arguments)
     return VllmEngine(start(made), made)
+
+
+def _refusal(exc: ValueError) -> EngineError:
+    """vLLM refuses a request by a ``ValueError`` before it runs; later it means something else."""
+    said = str(exc)[:SHOWN]
+    return ContextLengthExceeded(said) if TOO_LONG.search(said) else BadRequest(said)
 
 
 def _image(at: int, url: str) -> Any:

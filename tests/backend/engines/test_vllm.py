@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gateway.conformance.run import examine
 from modal_backend.container import Container
 from modal_backend.contract import contract_app
 from modal_backend.deployment import DeploymentError, read
-from modal_backend.engine import Request
+from modal_backend.engine import Piece, Request
 from modal_backend.fields import APP_HONOURS, FIELDS
 from modal_backend.source import load, names
 from tests.backend.conftest import Host, Wire
@@ -389,6 +390,16 @@ async def test_out_of_memory_fails_the_request_alone(
     engine._llm.script.fails = torch.OutOfMemoryError("CUDA out of memory")
     assert (await refused(client, url, prompt="the"))[:2] == (503, "out_of_memory")
     assert (await whole(client, url, prompt="the", max_tokens=2))["finish_reason"] == "length"
+
+
+async def test_what_fails_after_the_first_output_is_nobodys_bad_request(engine: Any) -> None:
+    async with aclosing(engine.generate(Request(prompt="the"))) as answer:
+        assert isinstance(await anext(answer), Piece)
+        engine._llm.script.fails = ValueError("too many values to unpack")
+        with pytest.raises(ValueError, match="unpack"):
+            async for _ in answer:
+                pass
+    assert (engine._running, engine._llm.seen.running) == (0, set())
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

@@ -1,0 +1,34 @@
+"""LangChain's tests of a chat model, for ChatOpenAI in front of the gateway at CHAT_URL."""
+
+import os
+from typing import Any
+
+from langchain_openai import ChatOpenAI
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+
+class TestChatOpenAI(ChatModelIntegrationTests):
+    @property
+    def chat_model_class(self) -> type[ChatOpenAI]:
+        return ChatOpenAI
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {
+            "model": "gpt-4o-mini",
+            "base_url": os.environ["CHAT_URL"],
+            "api_key": "unused",
+            "stream_usage": True,
+        }
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
+    def model_override_value(self) -> str:
+        return "gpt-4"
