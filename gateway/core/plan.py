@@ -135,7 +135,8 @@ def _unheard(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
 
 def _idle(request: ChatRequest) -> tuple[str, ...]:
     """What is said about tools where there are none."""
-    if request.tools or request.functions:
+    said = request.tool_choice or request.function_call or request.model_extra
+    if not said or request.tools or request.functions:
         return ()
     named = ("tool_choice", "function_call", "parallel_tool_calls")
     return tuple(name for name in named if _value(request, name) is not None)

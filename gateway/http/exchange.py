@@ -174,7 +174,7 @@ class Exchange:
         return pairs
 
 
-def _nothing() -> None:
+def _nothing(waited: float) -> None:
     """What a request that says nothing else does when it proves slow."""
 
 
@@ -187,7 +187,7 @@ class Presence:
     """
 
     def __init__(self, receive: Receive) -> None:
-        self.slow: Callable[[], None] = _nothing
+        self.slow: Callable[[float], None] = _nothing
         self._receive = receive
         self._left = False
         self._watcher: asyncio.Task[None] | None = None
@@ -209,7 +209,7 @@ class Presence:
                 raise ClientGone
 
     def _begin(self) -> None:
-        self.slow()
+        self.slow(UNWATCHED)
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:

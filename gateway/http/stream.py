@@ -44,7 +44,7 @@ class LiveAnswer:
         self._rhythm = rhythm
         self._loop = asyncio.get_running_loop()
         self._keeper: asyncio.Task[None] | None = None
-        self._began = self._last_sent = self._last_chunk = self._loop.time()
+        self._last_sent = self._last_chunk = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._settled = False
 
@@ -52,13 +52,13 @@ class LiveAnswer:
     def started(self) -> bool:
         return self._exchange.started
 
-    def keep(self) -> None:
-        """From now on the client gets a sign of life when it needs one.
+    def keep(self, waited: float = 0.0) -> None:
+        """From now on the client, who has ``waited`` so many seconds, gets a sign of life when it needs one.
 
         Not from the start: most answers come sooner than they could need one, and every timer costs.
         """
         if self._timer is None and not self._settled:
-            self._timer = self._loop.call_at(self._began + self._rhythm.grace, self._tick)
+            self._timer = self._loop.call_later(max(self._rhythm.grace - waited, 0.0), self._tick)
 
     async def __aenter__(self) -> LiveAnswer:
         return self
