@@ -194,7 +194,8 @@ class Presence:
 
     def __enter__(self) -> Presence:
         self._worker = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(UNWATCHED, self._begin)
+        assert self._worker is not None
+        self._timer = self._worker.get_loop().call_later(UNWATCHED, self._begin)  # asking for it costs more
         return self
 
     def __exit__(

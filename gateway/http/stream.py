@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from gateway.http.exchange import Exchange
 from gateway.http.rhythm import Rhythm
@@ -42,7 +43,6 @@ class LiveAnswer:
         self._headers = headers
         self._filler = filler
         self._rhythm = rhythm
-        self._loop = asyncio.get_running_loop()
         self._keeper: asyncio.Task[None] | None = None
         self._last_sent = self._last_chunk = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -59,6 +59,10 @@ class LiveAnswer:
         """
         if self._timer is None and not self._settled:
             self._timer = self._loop.call_later(max(self._rhythm.grace - waited, 0.0), self._tick)
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()  # a system call before Python 3.12
 
     async def __aenter__(self) -> LiveAnswer:
         return self

@@ -7,9 +7,9 @@ answers beyond their headers.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -73,11 +73,11 @@ class Connections:
         later, or on a new connection, may be a generation that runs: it is not repeated here.
         """
         client = self._ready()
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         try:
             return await client.request("POST", self._target, headers, body)
         except Disconnected as exc:
-            late = asyncio.get_running_loop().time() - began > STALE_WINDOW
+            late = time.monotonic() - began > STALE_WINDOW
             if late or not (exc.reused and exc.untouched):
                 raise
         # The pool may hold more connections that are closing.

@@ -23,7 +23,7 @@ class Patience:
         self._task = task
         self._cancelling = task.cancelling()
         self._give_up: Callable[[], object] = task.cancel
-        self._loop = asyncio.get_running_loop()
+        self._loop = task.get_loop()
         self._deadline = self._loop.time() + seconds
         self._limit = 0.0  # seconds between events; 0: the deadline stays where it is
         self._moved = False  # an event came since the last read began
