@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -64,7 +65,9 @@ class Edge:
 @asynccontextmanager
 async def before(edge: Edge, bounds: Bounds) -> AsyncIterator[tuple[Target, Container]]:
     """A target whose upstream is this edge, with a clock of its own: the loop's."""
-    gc.collect()  # in between, what other tests left would hold up a clock that runs fast
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what other tests left
+        gc.collect()  # in between, that would hold up a clock that runs fast
     async with container(edge) as behind:
         config = PromptConfig(url=f"http://127.0.0.1:{behind.port}/", connect_timeout=3600)
         inner = build("m", config, model="m", at="models.m.upstream")
