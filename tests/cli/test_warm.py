@@ -14,6 +14,8 @@ import pytest
 from gateway.cli.warm import drawn
 from tests.cli.process import run, running
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-admin-0123456789"
 ALWAYS = '{cron: "* * * * *", until: 2h}'
 

@@ -18,6 +18,8 @@ from tests.simulate.apps import held
 from tests.simulate.simulated import AT_ONCE, LONG, simulated
 from tests.upstreams.fake import Peer, response, serving
 
+pytestmark = pytest.mark.slow
+
 PAUSE = 0.02  # seconds
 
 

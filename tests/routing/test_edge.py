@@ -21,6 +21,8 @@ from gateway.upstreams.prompt import PromptConfig
 from tests.routing.test_target import refusal, until
 from tests.serve.house import Container, Visit, container, faster, soon
 
+pytestmark = pytest.mark.slow
+
 
 class Edge:
     """Answers 503 until it is ``ready``, 429 to more than ``room`` at once; notes who asked when."""

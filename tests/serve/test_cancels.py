@@ -16,6 +16,8 @@ from gateway.settings import settings_from
 from tests.serve.house import Container, House, Line, listening, soon
 from tests.serve.test_chat import ASK, greet, post, text
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 48  # clients at once
 CONCURRENCY = 8  # calls at once of each model: the others wait in its queue
 MODELS = ("answers", "streams", "silent", "cold")
@@ -204,6 +206,5 @@ async def test_five_hundred_clients_that_leave_leave_nothing() -> None:
     await left_by(500, seed=1)
 
 
-@pytest.mark.slow
 async def test_ten_thousand_clients_that_leave_leave_nothing() -> None:
     await left_by(10_000, seed=2)

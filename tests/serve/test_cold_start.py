@@ -20,6 +20,8 @@ from tests.serve.house import container, faster, listening, soon
 from tests.serve.test_chat import greet
 from tests.simulate.simulated import Simulated, simulated
 
+pytestmark = pytest.mark.slow
+
 CROWD = 200
 
 
@@ -84,7 +86,6 @@ async def test_a_crowd_waits_for_one_boot(mode: Mode) -> None:
 SPEED = 15  # times
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", Mode)
 async def test_the_official_clients_wait_for_a_boot_longer_than_their_limits(mode: Mode) -> None:
     """OpenAI's with the 60 s that LlamaIndex gives it; LangChain's stream, which wants a chunk in 120 s."""

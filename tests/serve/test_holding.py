@@ -17,6 +17,8 @@ from tests.serve.house import HELLO, Desk, Line, Scripted, Visit, deployed, fast
 from tests.serve.test_chat import ASK, post, text
 from tests.serve.test_failures import error_event, raw
 
+pytestmark = pytest.mark.slow
+
 # --- the numbers ---
 
 
