@@ -121,8 +121,7 @@ def _unavailable(request: ChatRequest) -> tuple[str, ...]:
     if not given:
         return ()
     for row in REJECTED:
-        value = _value(request, row.name) if row.name in given else None
-        if value and not (row.name == "response_format" and value.get("type") == "text"):
+        if row.name in given and _value(request, row.name):
             raise BadRequest(f"{row.name}: {row.why}.", param=row.name, code="unsupported_parameter")
     return tuple(sorted(name for name in given & IGNORED if _value(request, name) is not None))
 
@@ -245,7 +244,7 @@ def _arguments(request: ChatRequest, spec: ModelSpec, watch: Watch) -> dict[str,
 
 
 def _ask_for_stream(request: ChatRequest, traits: Traits, watch: Watch) -> bool:
-    """A whole answer is asked for as a stream only where that lets a stop end the generation early."""
+    """A whole answer is asked for as a stream only where something in its text has to be watched."""
     if not traits.streams:
         return False
     if request.stream or traits.whole == "stream":

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.core.encode import Head
-from gateway.core.encode.usage import usage_fields
+from gateway.core.encode.usage import usage_chunk
 from gateway.core.errors import GatewayError
 from gateway.core.events import (
     Batch,
@@ -79,10 +79,7 @@ class Chunks:
         """``[DONE]``, and before it a chunk without choices if the client asked for usage."""
         if not self._include_usage:
             return DONE
-        fields: dict[str, Any] = {"usage": usage_fields(usage)}
-        if extension:
-            fields["x_gateway"] = extension
-        return self._start + b"]," + orjson.dumps(fields)[1:] + b"\n\n" + DONE
+        return usage_chunk(self._start, usage, extension) + DONE
 
     def error(self, error: GatewayError) -> bytes:
         """A failure after the headers were sent, in the one form that every client raises on."""

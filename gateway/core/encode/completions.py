@@ -17,7 +17,7 @@ from gateway.core.completions import CompletionRequest
 from gateway.core.encode import Head
 from gateway.core.encode.bound import Bound
 from gateway.core.encode.chunks import DONE
-from gateway.core.encode.usage import usage_fields
+from gateway.core.encode.usage import usage_chunk, usage_fields
 from gateway.core.errors import GatewayError
 from gateway.core.events import Batch, Finish, Text, Usage
 
@@ -83,10 +83,7 @@ class CompletionChunks:
         """``[DONE]``, and before it a chunk without choices if the client asked for usage."""
         if not self._include_usage:
             return DONE
-        fields: dict[str, Any] = {"usage": usage_fields(usage)}
-        if extension:
-            fields["x_gateway"] = extension
-        return self._start + b"]," + orjson.dumps(fields)[1:] + b"\n\n" + DONE
+        return usage_chunk(self._start, usage, extension) + DONE
 
     def error(self, error: GatewayError) -> bytes:
         return b"data: " + error.json() + b"\n\n"
