@@ -244,7 +244,8 @@ def test_the_gateway_accepts_the_configuration_and_finds_the_model(services: dic
     (model,) = settings.models.values()
     (upstream,) = model.upstreams
     assert str(upstream.url).rstrip("/") == f"http://model:{last('modal_backend/Dockerfile', 'EXPOSE')}"
-    assert settings.store.url == "sqlite:////data/gateway.db"
+    assert settings.store.url is not None
+    assert settings.store.url.get_secret_value() == "sqlite:////data/gateway.db"
 
 
 def test_prometheus_scrapes_the_gateway_with_its_key(compose: dict[str, Any]) -> None:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from base64 import b64encode
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modal_backend.engine import ContextLengthExceeded, Done, Embeds, Generates, Piece, Request, Usage
+from modal_backend.engine import (
+    BadRequest,
+    ContextLengthExceeded,
+    Done,
+    Embeds,
+    Generates,
+    Piece,
+    Request,
+    Usage,
+)
 from modal_backend.engines import ENGINES, make_engine
 from modal_backend.engines.demo import Demo
+from modal_backend.engines.demo.pictures import told
 from modal_backend.engines.demo.questions import TURNS, question
 from modal_backend.engines.demo.replies import GREETING, MOST, SHOWN, reply
 from modal_backend.engines.demo.tokens import logprob, tokens
@@ -95,13 +106,39 @@ def test_a_long_question_is_shown_in_part() -> None:
 @pytest.mark.parametrize(
     ("asked", "images", "wanted"),
     [
-        ("repeat: x", 1, "(1 image received; the demo engine cannot see.) x"),
-        ("repeat: x", 2, "(2 images received; the demo engine cannot see.) x"),
-        ("重复：好", 2, "（收到2张图片，演示引擎看不到它们。）好"),
+        ("repeat: x", 1, "(1 image received: 1 byte. The demo engine cannot see.) x"),
+        ("<image>\nrepeat: x", 1, "(1 image received: 1 byte. The demo engine cannot see.) x"),
+        ("repeat: x", 2, "(2 images received: 1 byte; 1 byte. The demo engine cannot see.) x"),
+        ("重复：好", 2, "（收到2张图片：1 byte; 1 byte。演示引擎看不到它们。）好"),
     ],
 )
 def test_images_are_acknowledged(asked: str, images: int, wanted: str) -> None:
     assert said(asked, images=("data:image/png;base64,AA==",) * images) == wanted
+
+
+# Files that Pillow wrote, 3 wide and 2 high; the JPEG without what follows its size.
+PICTURES = {
+    "PNG": "89504e470d0a1a0a0000000d49484452000000030000000208020000001216f14d0000001049444154789c63fccf0005"
+    "4c3006030013290103f0d807840000000049454e44ae426082",
+    "GIF": "47494638376103000200810000ff00000000000000000000002c00000000030002000008060001081c1810003b",
+    "JPEG": f"ffd8ffe000104a46494600010100000100010000ffdb004300{'ff' * 64}ffc0001108000200030301220002",
+    "WebP": "524946461c000000574542505650384c0f0000002f024000000710fd8ffe0722a2ff0100",
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_what_can_be_told_of_an_image_is_told(kind: str) -> None:
+    data = bytes.fromhex(PICTURES[kind])
+    url = f"data:image/{kind.lower()};base64,{b64encode(data).decode()}"
+    assert told([url]) == (f"{kind}, 3 x 2, {len(data)} bytes",)
+    for end in range(len(data)):  # a file that was cut is no accident
+        told([f"data:image/png;base64,{b64encode(data[:end]).decode()}"])
+
+
+@pytest.mark.parametrize("url", ["data:,x", "data:image/png;base64,A", "data:image/png;base64,?===", "data:"])
+def test_what_is_no_data_url_in_base64_is_refused(url: str) -> None:
+    with pytest.raises(BadRequest, match=r"images\[1\]"):
+        told(["data:image/png;base64,AA==", url])
 
 
 # --- whose words it answers ---

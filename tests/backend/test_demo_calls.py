@@ -109,6 +109,7 @@ def test_with_a_schema_nothing_but_its_value_is_said() -> None:
         ({"type": "string", "maxLength": 3}, "'long' or 'abc'", "abc"),
         ({"enum": ["metric", "imperial"]}, "in imperial units", "imperial"),
         ({"enum": ["metric"]}, "in feet", None),
+        ({"enum": ["metric", 2], "type": "integer"}, "metric", None),
         ({"type": "string", "pattern": "^x"}, "'abc'", None),
         ({"type": "string", "minLength": "no number"}, "'abc'", None),
         ({"type": "boolean"}, "1", None),
@@ -125,14 +126,30 @@ def test_a_required_text_is_the_whole_message_at_last() -> None:
     assert arguments(schema, "just words", {}) == {"x": "just words"}
 
 
-def test_any_object_has_the_quoted_words_as_keys() -> None:
+@pytest.mark.parametrize("tie", [{"maxProperties": 2}, {"anyOf": [{}]}, {"enum": [{}]}])
+def test_an_object_that_is_tied_in_other_ways_takes_nothing(tie: dict[str, Any]) -> None:
+    assert arguments({"properties": {"x": NUMBER}, **tie}, "7", {"x": 0}) == {"x": 0}
+
+
+def answered(message: str, schema: dict[str, Any]) -> Any:
+    """What the demo answers to a message where it may only write a value of ``schema``."""
+
     async def said() -> str:
-        request = Request(prompt="JSON with 'one' and \"two\"", json_schema={"type": "object"})
+        request = Request(prompt=message, json_schema=schema)
         return "".join(
             [each.text async for each in Demo(delay=0).generate(request) if isinstance(each, Piece)]
         )
 
-    assert list(json.loads(asyncio.run(said()))) == ["one", "two"]
+    return json.loads(asyncio.run(said()))
+
+
+def test_any_object_has_the_quoted_words_as_keys() -> None:
+    assert list(answered("JSON with 'one' and \"two\"", {"type": "object"})) == ["one", "two"]
+
+
+def test_a_value_takes_what_the_message_holds_as_a_call_does() -> None:
+    schema = FORECAST["parameters"]
+    assert answered("I will be in New York for 3 days.", schema) == {"place": "New York", "days": 3}
 
 
 @given(st.text(), st.sampled_from(["", "<tool_call>\n", '<tool_call>\n{"name": "sum_up", "arguments":']))

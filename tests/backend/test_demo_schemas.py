@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modal_backend.engine import BadRequest
+from modal_backend.engines.demo.arguments import arguments
 from modal_backend.engines.demo.instances import instance
 
 NODE = {
@@ -227,6 +228,7 @@ def test_any_schema_gives_a_valid_value_or_a_refusal(schema: Any) -> None:
     except BadRequest:
         return
     assert valid(made, schema, schema)
+    assert valid(arguments(schema, "4 'demo' of 0.5 'a', as D wrote", made), schema, schema)
 
 
 keywords = st.sampled_from([

@@ -11,9 +11,10 @@ import json
 from itertools import islice
 
 from modal_backend.engine import About, Answer, ContextLengthExceeded, Done, Embeddings, Piece, Request, Usage
-from modal_backend.engines.demo.arguments import quoted
+from modal_backend.engines.demo.arguments import arguments, quoted
 from modal_backend.engines.demo.calls import called
 from modal_backend.engines.demo.instances import instance
+from modal_backend.engines.demo.pictures import told, without_marks
 from modal_backend.engines.demo.questions import question
 from modal_backend.engines.demo.replies import reply
 from modal_backend.engines.demo.scalars import string
@@ -77,9 +78,13 @@ class Demo:
 def _text(request: Request) -> str:
     if (said := called(request.prompt, request.json_schema)) is not None:
         return said
-    asked = question(request.prompt)
+    asked, seen = question(request.prompt), told(request.images)
+    if seen:
+        asked = without_marks(asked)
     if request.json_schema == {"type": "object"}:  # any will do: the quoted words are its keys
         return json.dumps({key: string({}) for key in quoted(asked)}, ensure_ascii=False)
     if request.json_schema is not None:
-        return json.dumps(instance(request.json_schema), ensure_ascii=False)
-    return reply(asked, images=len(request.images))
+        return json.dumps(
+            arguments(request.json_schema, asked, instance(request.json_schema)), ensure_ascii=False
+        )
+    return reply(asked, seen)

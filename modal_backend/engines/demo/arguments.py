@@ -1,9 +1,9 @@
-"""Arguments of a call, filled with what a message holds.
+"""The value of a schema, such as the arguments of a call, filled with what a message holds.
 
 Rule: properties take, in their order, the numbers of the message, its quoted words, then its names (runs of
 capitalised words that begin no sentence). One that lists its values takes the one that the message says. A
 required text for which nothing is left takes the message as a whole; a value that the schema does not allow
-is not taken. Everything else stays as it was.
+is not taken. Everything else stays as it was, and so does an object that its schema ties in other ways.
 Knows nothing about tools.
 """
 
@@ -25,10 +25,13 @@ _BEYOND = frozenset(
     {"const", "pattern", "format", "multipleOf", "anyOf", "oneOf", "allOf", "not", "if", "$ref"}
 )
 
+# With any of these an object may not take what one of its properties allows.
+_TIED = _BEYOND | {"enum", "maxProperties"}
+
 
 def arguments(schema: Schema, message: str, least: Any) -> Any:
     """``least``, a value that the schema accepts, with what the message holds in place of what is made up."""
-    if not isinstance(least, dict):
+    if not isinstance(least, dict) or _TIED & schema.keys():
         return least
     return {**least, **_Held(message).filling(schema)}
 
@@ -59,10 +62,8 @@ class _Held:
     def _take(self, schema: Any, required: bool) -> Any:
         if not isinstance(schema, Mapping) or _BEYOND & schema.keys():
             return None
-        if "enum" in schema:
-            return self._said(schema["enum"])
         try:
-            return self._taken(schema, required)
+            return self._said(schema) if "enum" in schema else self._taken(schema, required)
         except BadRequest:
             return None
 
@@ -78,9 +79,11 @@ class _Held:
                 return _taken(self._texts, found)
         return None
 
-    def _said(self, values: Any) -> Any:
-        listed = values if isinstance(values, list) else []
-        return next((each for each in listed if _is_text(each) and each in self._message), None)
+    def _said(self, schema: Schema) -> Any:
+        if schema.get("type", "string") != "string":
+            return None
+        listed = (each for each in items(schema, "enum") if _is_text(each) and _as_long(each, schema))
+        return next((each for each in listed if each in self._message), None)
 
 
 def _taken(held: list[Any], value: Any) -> Any:

@@ -18,18 +18,13 @@ from modal_backend.engine import BadRequest
 from modal_backend.engines.demo.arguments import arguments
 from modal_backend.engines.demo.instances import instance
 from modal_backend.engines.demo.questions import question
+from modal_backend.engines.demo.words import words
 
 OPEN, CLOSE = "<tool_call>\n", "\n</tool_call>"
 MAX_RESULT = 2000  # characters of a result that are told
 
 _BEGUN = re.compile(r'<tool_call>\n(?:\{"name": "([^"\n]+)", "arguments":)?\Z')
 _RESULT = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
-_WORD = re.compile(r"[a-z]{3,}|[\u3400-\u4dbf\u4e00-\u9fff]{2,}")
-_COMMON = frozenset(
-    ("all", "and", "any", "are", "can", "for", "from", "function", "get", "give", "has", "how", "its", "not",
-     "one", "our", "that", "the", "this", "tool", "use", "value", "was", "what", "when", "where", "which",
-     "who", "why", "with", "you", "your")
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +86,9 @@ def _wanted(asked: str, tools: Sequence[Tool]) -> list[Tool]:
     named = [tool for tool in tools if re.search(rf"(?<!\w){re.escape(tool.name)}(?!\w)", asked)]
     if named or not tools:
         return named
-    words = _words(asked)
-    shared = [len(words & _words(f"{tool.name} {tool.about}")) for tool in tools]
+    sought = words(asked)
+    shared = [len(sought & words(f"{tool.name} {tool.about}")) for tool in tools]
     return [tools[shared.index(max(shared))]] if max(shared) else []
-
-
-def _words(text: str) -> set[str]:
-    """Words of three letters or more without a plural's s, and pairs of Chinese characters."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", text)
-    words: set[str] = set()
-    for word in _WORD.findall(spaced.lower()):
-        if word.isascii():
-            words.add(word.removesuffix("s"))
-        else:
-            words |= {word[at : at + 2] for at in range(len(word) - 1)}
-    return words - _COMMON
 
 
 def _object(tool: Tool, asked: str) -> str:

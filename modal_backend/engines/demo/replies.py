@@ -6,9 +6,13 @@ Rule: the first rule that fits answers; what no rule fits is shown back, with th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from modal_backend.engines.demo.contexts import found_in_context
 
 GREETING = "你好！我是人工智能助手 ChatGLM2-6B，很高兴见到你，欢迎问我任何问题。"
 MOST = 10_000  # as far as it counts
+MOST_TOLD = 4  # images of which more is told than that they came
 SHOWN = 200  # characters of a question that are shown back
 
 _GREETED = re.compile(r"你好[。！!.]?")
@@ -21,8 +25,8 @@ _REPEAT = re.compile(
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
-def reply(question: str, *, images: int = 0) -> str:
-    """The answer to ``question``; ``images`` is how many came with it."""
+def reply(question: str, images: Sequence[str] = ()) -> str:
+    """The answer to ``question``; ``images`` is what can be told of those that came with it."""
     chinese = _CHINESE.search(question) is not None
     return _seen(images, chinese=chinese) + _said(question, chinese=chinese)
 
@@ -30,6 +34,8 @@ def reply(question: str, *, images: int = 0) -> str:
 def _said(question: str, *, chinese: bool) -> str:
     if _GREETED.fullmatch(question):
         return GREETING
+    if (told := found_in_context(question, chinese=chinese)) is not None:
+        return told
     if found := _COUNT.search(question):
         return _count(int((found[1] or found[2])[:9]), chinese=chinese)
     if found := _REPEAT.fullmatch(question):
@@ -52,9 +58,10 @@ def _count(last: int, *, chinese: bool) -> str:
     return " ".join(str(number) for number in range(1, last + 1))
 
 
-def _seen(images: int, *, chinese: bool) -> str:
+def _seen(images: Sequence[str], *, chinese: bool) -> str:
     if not images:
         return ""
+    count, told = len(images), "; ".join(images[:MOST_TOLD])
     if chinese:
-        return f"（收到{images}张图片，演示引擎看不到它们。）"
-    return f"({images} image{'s' if images > 1 else ''} received; the demo engine cannot see.) "
+        return f"（收到{count}张图片：{told}。演示引擎看不到它们。）"
+    return f"({count} image{'s' if count > 1 else ''} received: {told}. The demo engine cannot see.) "

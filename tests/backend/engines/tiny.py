@@ -31,7 +31,7 @@ def text(seed: int, words: int = 4000) -> str:
     return " ".join(chosen.choice(WORDS) for _ in range(words))
 
 
-def tokenizer() -> Any:
+def tokenizer(length: int = LENGTH) -> Any:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -47,18 +47,18 @@ def tokenizer() -> Any:
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, begin)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=BOS, eos_token=EOS, model_max_length=LENGTH,
+        tokenizer_object=inner, bos_token=BOS, eos_token=EOS, model_max_length=length,
         additional_special_tokens=[USER, ASSISTANT],
     )  # fmt: skip
 
 
-def save(folder: Path) -> Path:
-    """The model's folder, as one would find it on the hub."""
-    made = tokenizer()
+def save(folder: Path, length: int = LENGTH) -> Path:
+    """The model's folder, as one would find it on the hub; ``length`` is its context in tokens."""
+    made = tokenizer(length)
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=LENGTH,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=length,
         bos_token_id=made.bos_token_id, eos_token_id=made.eos_token_id, tie_word_embeddings=False,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
