@@ -8,7 +8,8 @@ ARGS ?=
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
 LOCKED := $(INSTALL) --require-hashes --no-deps
-HEAVY := torch or clients or browser or database or slow
+HEAVY := torch or clients or browser or database or slow or soak
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
 CLIENTS := $(patsubst tests/clients/%/requirements.lock,%,$(wildcard tests/clients/*/requirements.lock))
 COMPILE := .venvs/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -27,7 +28,7 @@ run: .venv/.base ## Start the demo (no Modal account, no model): make run [PORT=
 
 .PHONY: test
 test: .venv/.dev ## Run the fast tests: make test [ARGS="-k stops -x"]
-	$(BIN)/python -m pytest -m "not ($(HEAVY))" $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ($(HEAVY))" $(ARGS)
 
 .PHONY: test-all
 test-all: test-torch test-clients test-slow lint types ## Run all that `make test` leaves out, then lint and types
@@ -37,12 +38,16 @@ test-torch: .venvs/torch/.installed ## Run the tests that need torch and transfo
 	.venvs/torch/bin/python -m pytest -m torch $(ARGS)
 
 .PHONY: test-clients
-test-clients: .venv/.dev $(CLIENTS:%=.venvs/%/.installed) ## Run the client programs that live in environments of their own
+test-clients: .venv/.dev $(CLIENTS:%=.venvs/%/.installed) .venvs/node/.installed ## Run the client programs that live in environments of their own
 	$(BIN)/python -m pytest -m clients $(ARGS)
 
 .PHONY: test-slow
 test-slow: .venv/.dev ## Run the slow tests and those that need a browser or a database
-	$(BIN)/python -m pytest -m "(browser or database or slow) and not (torch or clients)" $(ARGS)
+	$(BIN)/python -m pytest -m "(browser or database or slow) and not (torch or clients or soak)" $(ARGS)
+
+.PHONY: soak
+soak: .venv/.dev ## Run what takes many minutes and some GB of disk; part of no other target
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 .PHONY: lint
 lint: .venv/.dev ## Check style, names and complexity
@@ -76,10 +81,12 @@ lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/cl
 	$(COMPILE) pyproject.toml --extra all --group build --group test --group lint \
 		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	$(COMPILE) modal_backend/requirements.in -c requirements.lock -o modal_backend/requirements.lock
-	set -e; for folder in tests/clients/*/; do \
+	set -e; for wanted in tests/clients/*/requirements.in; do \
+		folder=$${wanted%requirements.in}; \
 		if [ -f $${folder}overrides.txt ]; then overrides="--override $${folder}overrides.txt"; else overrides=; fi; \
-		$(COMPILE) $${folder}requirements.in $$overrides -o $${folder}requirements.lock; \
+		$(COMPILE) $$wanted $$overrides -o $${folder}requirements.lock; \
 	done
+	cd tests/clients/node && npm $(if $(UPGRADE),update,install) --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## Remove environments, caches and builds
@@ -113,6 +120,13 @@ clean: ## Remove environments, caches and builds
 	$(BIN)/python -m venv .venvs/uv
 	.venvs/uv/bin/python $(INSTALL) 'uv>=0.8,<1'
 	@touch $@
+
+# Without npm nothing is installed, and the tests that would need it are skipped.
+.venvs/node/.installed: $(addprefix tests/clients/node/,package.json package-lock.json .npmrc)
+	@if command -v npm >/dev/null; then \
+		mkdir -p .venvs/node && cp $^ .venvs/node && cd .venvs/node && \
+		npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch .installed; \
+	else echo "no npm: JavaScript clients are not tested"; fi
 
 .venvs/%/.installed: tests/clients/%/requirements.lock | .venv/bin/python
 	$(BIN)/python -m venv .venvs/$*

@@ -6,52 +6,50 @@ authentication is called by whatever serves a route, so that no path can slip pa
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import NamedTuple
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from fastapi import FastAPI
 
-from gateway import __version__, embeddings, log, responses
-from gateway.admin import Admin
 from gateway.auth import Keys
-from gateway.core.errors import BadRequest, GatewayError, Internal, MethodNotAllowed, NotFound
-from gateway.fastchat import TokenCheck
-from gateway.http.exchange import ClientGone, Exchange, Message, Receive, Scope, Send, read_head
-from gateway.keeping import keeping, schedules
-from gateway.metrics import Metrics
-from gateway.models import deployment
-from gateway.pages import Pages
-from gateway.retention import Memory
-from gateway.routing.routes import Routes
-from gateway.serve import Api, Service, World
-from gateway.settings import Model, Settings
-from gateway.sightings import Sightings
-from gateway.surfaces import CHAT, COMPLETIONS, FASTCHAT, PROMPT
-
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-CLOSE = 20.0  # seconds for each upstream at the end
-
-HOT = "/chat/completions"
-TEXTS = "/completions"
-PROMPTS = "/prompt/"  # and a model, whose name may hold slashes
-OLD = "/api/v1/chat/completions"  # FastChat's
-EXPOSED = (
-    "x-request-id", "x-gateway-usage", "x-gateway-ignored", "x-gateway-neutralised",
-    "x-gateway-upstream-state", "x-gateway-queue-ms", "x-gateway-boot-ms", "retry-after",
-)  # fmt: skip
-"""Headers that pages of ``server.cors_origins`` may read."""
+from gateway.dispatch import HOT, OLD, PROMPTS, TEXTS, TURNS, App, Dispatch, cors
+from gateway.fleet import Fleet
+from gateway.keys import push
+from gateway.keys.book import Book
+from gateway.keys.desk import Desk
+from gateway.keys.pages import KeyPages
+from gateway.keys.running import Running
+from gateway.ledger import Ledger
+from gateway.ledger.pages import UsagePages
+from gateway.lifespan import Upkeep
+from gateway.limits.leases import Leases
+from gateway.limits.limiter import Limiter
+from gateway.limits.memory import Memory as Counts
+from gateway.limits.rules import Amount, Kind
+from gateway.pages.admin import Admin
+from gateway.pages.application import Lifespan, cold_routes
+from gateway.pages.public import Pages
+from gateway.pages.token_check import TokenCheck
+from gateway.reload import Reloader
+from gateway.serve import count_tokens as counting
+from gateway.serve import embeddings, responses
+from gateway.serve.api import Api
+from gateway.serve.books import Books
+from gateway.serve.images import Images
+from gateway.serve.retention import Memory
+from gateway.serve.service import Service
+from gateway.serve.surfaces import CHAT, COMPLETIONS, MESSAGES, PROMPT
+from gateway.settings import ConfigError, Settings
+from gateway.telemetry.lines import Style
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.telemetry import Telemetry, telemetry
+from gateway.world import World
 
 
 def _ids() -> Iterator[str]:
@@ -64,19 +62,18 @@ def _ids() -> Iterator[str]:
 WORLD = World(time=time.time, monotonic=time.monotonic, new_id=_ids().__next__)
 
 
-def build_service(
-    settings: Settings, folder: Path, metrics: Metrics, world: World = WORLD, *, any_host: bool = False
-) -> Service:
-    clock = world.monotonic
-    deployments = [deployment(name, model, folder, clock) for name, model in settings.models.items()]
-    return Service(
-        limits=settings.server,
-        keys=Keys(settings.auth, any_host=any_host),
-        routes=Routes(deployments, settings.default_model),
-        world=world,
-        began=metrics.began,
-        observe=(metrics.observe, log.observe),
-    )
+@dataclass(slots=True, frozen=True)
+class Site:
+    """Where a gateway serves. ``folder`` is where relative paths of the configuration start."""
+
+    folder: Path
+    loopback: bool = False  # only this machine can connect
+    any_host: bool = False  # without keys too, whatever a request calls us
+    workers: int = 1  # processes like this one
+    store: bool = False  # there are keys in the store, and a ledger
+    log: Style | None = None  # of a line for each request
+    shared: Path | None = None  # folder in which the workers find each other
+    reloader: Reloader | None = None  # of the configuration, where it may change
 
 
 def build_app(
@@ -87,24 +84,36 @@ def build_app(
     any_host: bool = False,
     world: World = WORLD,
 ) -> App:
-    """The gateway as an ASGI application.
+    """The gateway as an ASGI application that keeps nothing.
 
     ``folder`` is where the config's relative paths start; ``loopback`` says that only this machine can
     connect, which opens ``/metrics``, ``/docs`` and ``/openapi.json`` without a key. Without keys, only
     requests that name this machine as their host are served, unless ``any_host``.
     """
-    metrics = Metrics()
-    service = build_service(settings, folder or Path.cwd(), metrics, world, any_host=any_host)
-    metrics.watch([target for model in service.routes.deployments.values() for target in model.upstreams])
+    return application(settings, Site(folder or Path.cwd(), loopback, any_host), world)
+
+
+def build_service(settings: Settings, folder: Path) -> Service:
+    """What requests need, for who looks at them without serving any. Raises ``ConfigError``."""
+    return _furnished(settings, Site(folder), Telemetry(Metrics()), WORLD).service
+
+
+def application(settings: Settings, site: Site, world: World = WORLD) -> App:
+    """The gateway as an ASGI application. Raises ``ConfigError``."""
+    observed = telemetry(site.log, site.shared, settings.tracing)
+    service, upkeep, book, desk, ledger = _furnished(settings, site, observed, world)
     retain = settings.responses
-    shelves = responses.Shelves(Memory(retain, world.monotonic) if retain.retain else None)
-    pages = Pages(service, metrics, public=loopback or settings.server.public)
-    sightings = Sightings(world.monotonic)
-    admin = Admin(service, settings, sightings, loopback=loopback)
-    cold = _cold_routes(service, (pages, admin), sightings, settings.models)
-    responses.ResponsePages(service.keys, shelves.store).add_to(cold)
+    shelves = responses.Shelves(Memory(retain, world.monotonic), keeps=retain.retain > 0)
+    cold = cold_routes(_going(settings, site, upkeep, observed))
+    Pages(service, observed.exposition, public=site.loopback or settings.server.public).add_to(cold)
+    admin = Admin(service, settings, upkeep.sightings, loopback=site.loopback)
+    admin.add_to(cold)
+    KeyPages(admin, book, desk, lambda: service.books.leases.teams).add_to(cold)
+    if ledger is not None:
+        UsagePages(admin.admit, ledger, world.time).add_to(cold)
+    responses.ResponsePages(service.keys, shelves).add_to(cold)
     TokenCheck(service).add_to(cold)
-    shared = _cors(settings.server.cors_origins)
+    shared = cors(settings.server.cors_origins)
     chat = shared(Api(service, CHAT))
     hot = {
         HOT: chat,
@@ -112,162 +121,84 @@ def build_app(
         PROMPTS: shared(Api(service, PROMPT)),
         embeddings.PATH: shared(embeddings.Embeddings(service)),
         responses.PATH: shared(Api(service, responses.surface(shelves, world.time))),
-        OLD: shared(Api(service, FASTCHAT)),
+        OLD: chat,
+        TURNS: shared(Api(service, MESSAGES)),
+        counting.PATH: shared(counting.CountTokens(service)),
     }
-    return Front(hot, shared(cold), world.new_id)
+    return Dispatch(hot, shared(cold), world.new_id)
 
 
-def _cors(origins: tuple[str, ...]) -> Callable[[App], App]:
-    """What lets pages of these origins call an application; nothing without any."""
-    if not origins:
-        return lambda app: app
-    return partial(
-        CORSMiddleware,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED,
+class Furniture(NamedTuple):
+    """What is made once at start; ``desk`` and ``ledger`` are None where nothing is kept."""
+
+    service: Service
+    upkeep: Upkeep
+    book: Book
+    desk: Desk | None
+    ledger: Ledger | None
+
+
+def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World) -> Furniture:
+    metrics, tracing = observed.metrics, observed.tracing
+    fleet = Fleet(site.folder, world.monotonic, site.workers)
+    plan = fleet.plan(settings)
+    fleet.adopt(plan)
+    metrics.watch(lambda: fleet.targets)
+    kept = site.store and settings.store.url is not None
+    ledger = Ledger(settings.store, site.folder) if kept else None
+    tell = partial(push.tell, settings.redis.url) if settings.redis.url is not None else None
+    desk = Desk(settings.store.url, site.folder, tell) if kept else None
+    book = Book(settings.auth, desk, world.monotonic, lambda id: running.end(id))
+    running = Running(book.opens)
+    leases = Leases(_limiter(settings, site, world), settings.teams, partial(_spent, ledger), world.time)
+    service = Service(
+        limits=settings.server,
+        keys=Keys(settings.auth, any_host=site.any_host, known=book, time=world.time),
+        routes=plan.routes,
+        world=world,
+        began=metrics.began,
+        observe=observed.observers,
+        books=Books(leases, world, ledger, content=settings.store.log_content),
+        models=settings.models,
+        images=Images(settings.server.image_hosts),
+        running=running,
+        keeps=settings.store.log_content or settings.tracing.content,
     )
+    if tracing is not None:
+        service.trace, service.traced = tracing.begin, tracing.observe
+    metrics.keep(service.books)
+    metrics.streaming(lambda: service.streams)
+    return Furniture(service, Upkeep(service, fleet, book, ledger), book, desk, ledger)
 
 
-class Front:
-    """Hot POST routes by a dictionary, the rest to FastAPI with a request id on every answer.
-
-    ``hot`` has the paths without ``/v1``.
-    """
-
-    def __init__(self, hot: Mapping[str, App], rest: App, new_id: Callable[[], str]) -> None:
-        self._hot = {**hot, **{"/v1" + path: app for path, app in hot.items()}}
-        self._rest = rest
-        self._new_id = new_id
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._rest(scope, receive, send)
-            return
-        if scope["method"] == "POST" and (endpoint := self._endpoint(scope["path"])) is not None:
-            await endpoint(scope, receive, send)
-            return
-        request_id = "req_" + self._new_id()
-        try:
-            read_head(scope)
-        except GatewayError as error:
-            await Exchange(send, request_id).fail(error)
-            return
-        await self._rest(scope, receive, partial(_with_request_id, send, request_id.encode()))
-
-    def _endpoint(self, path: str) -> App | None:
-        if (found := self._hot.get(path)) is not None:
-            return found
-        if path.startswith((PROMPTS, "/v1" + PROMPTS)):
-            return self._hot[PROMPTS]
-        return self._hot[embeddings.PATH] if embeddings.ENGINES.fullmatch(path) else None
+def _limiter(settings: Settings, site: Site, world: World) -> Limiter:
+    """Of several processes that share no Redis each gives its part."""
+    alone = Counts(world.monotonic, world.time, share=site.workers)
+    if settings.redis.url is None:
+        return alone
+    try:
+        from gateway.limits.redis_limiter import shared
+    except ModuleNotFoundError:
+        raise ConfigError("redis.url: Redis needs its driver: pip install 'modal-gateway[redis]'") from None
+    try:
+        return shared(settings.redis.url.get_secret_value(), alone, world.monotonic)
+    except ValueError:
+        raise ConfigError("redis.url: must begin with redis://, rediss:// or unix://") from None
 
 
-async def _with_request_id(send: Send, request_id: bytes, message: Message) -> None:
-    if message["type"] == "http.response.start":
-        message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-    await send(message)
+async def _spent(ledger: Ledger | None, kind: Kind, id: str, since: float) -> Amount:
+    """What budgets begin with. Where nothing is kept, they begin with the process."""
+    return Amount(*await ledger.spent(kind, id, since)) if ledger is not None else Amount()
 
 
-def _cold_routes(
-    service: Service, pages: tuple[Pages, Admin], sightings: Sightings, models: Mapping[str, Model]
-) -> FastAPI:
-    deployments = service.routes.deployments.values()
-    targets = [upstream for model in deployments for upstream in model.upstreams]
-
+def _going(settings: Settings, site: Site, upkeep: Upkeep, observed: Telemetry) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.get_running_loop().create_task(sightings.watch(targets))
-        try:
-            async with keeping(schedules(models, deployments), service.world.time):
+        async with observed.running(), upkeep.going(settings):
+            if site.reloader is None:
                 yield
-        finally:
-            watching.cancel()
-            await asyncio.wait({watching})
-            await close_all(sightings, *targets)
+            else:
+                async with site.reloader.going(settings, upkeep.adopt):
+                    yield
 
-    app = FastAPI(
-        title="modal-gateway",
-        version=__version__,
-        docs_url=None,  # FastAPI's pages load their scripts from another host
-        redoc_url=None,
-        openapi_url=None,
-        lifespan=lifespan,
-        redirect_slashes=False,
-    )
-    for each in pages:
-        each.add_to(app)
-    app.add_exception_handler(GatewayError, _on_gateway_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(ClientGone, _on_client_gone)
-    app.add_exception_handler(Exception, _on_bug)
-    return app
-
-
-class Closes(Protocol):
-    """What is closed at the end."""
-
-    async def aclose(self) -> None: ...
-
-
-async def close_all(*closing: Closes) -> None:
-    """At once, and within ``CLOSE``; one that fails or hangs keeps no other open."""
-    bounded = [asyncio.wait_for(each.aclose(), CLOSE) for each in closing]
-    for outcome in await asyncio.gather(*bounded, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            logging.getLogger("gateway").error("not everything could be closed", exc_info=outcome)
-
-
-def _respond(error: GatewayError) -> Response:
-    return Response(error.json(), error.status, error.headers, media_type="application/json")
-
-
-async def _on_gateway_error(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, GatewayError)
-    return _respond(exc)
-
-
-async def _on_http_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    method, path = request.method, request.scope["path"]
-    if exc.status_code == 405 or _only_posted(path):
-        allowed = (exc.headers or {}).get("Allow") or (exc.headers or {}).get("allow") or "POST"
-        return _respond(
-            MethodNotAllowed(f"{method} is not allowed here; use {allowed}.", headers={"allow": allowed})
-        )
-    if exc.status_code == 404:
-        return _respond(NotFound(_unknown_route(method, path)))
-    return _respond(Internal("The request could not be served."))
-
-
-def _only_posted(path: str) -> bool:
-    bare = path.removeprefix("/v1")
-    if path == OLD or bare in (HOT, TEXTS, responses.PATH, embeddings.PATH) or bare.startswith(PROMPTS):
-        return True
-    return bool(embeddings.ENGINES.fullmatch(path))
-
-
-def _unknown_route(method: str, path: str) -> str:
-    if path.startswith("/v1/v1/"):
-        return (
-            "There is no /v1/v1: let OPENAI_BASE_URL end in one /v1, or leave /v1 out of the path you call."
-        )
-    shown = "".join(c for c in path[:128] if c.isprintable())
-    return f"There is no {method} {shown}. GET /docs lists the endpoints."
-
-
-async def _on_invalid(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestValidationError)
-    first: dict[str, Any] = exc.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return _respond(BadRequest(f"{where}: {first['msg']}.", param=where))
-
-
-async def _on_client_gone(_: Request, exc: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
-
-
-async def _on_bug(_: Request, exc: Exception) -> Response:
-    return _respond(Internal("Something went wrong in the gateway; its log has the details."))
+    return lifespan

@@ -1,38 +1,54 @@
-"""Who is calling: API keys, checked in constant time.
+"""Who is calling: the door that every route names.
 
 Rule: a plain function called first by whatever serves a route, never a middleware and never a decision from
-a path. Deny by default. The secret itself is not kept: only its SHA-256. Knows nothing about limits.
+a path. Deny by default. A secret is never kept, compared or looked for: only its SHA-256. Knows nothing about
+limits, nor where keys come from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
+import time
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
 
+from gateway.allowances import NO_LIMITS, Budget, Limits
 from gateway.core.errors import Forbidden, GatewayError, NotJson, Unauthorized
-from gateway.settings import Auth
+from gateway.settings import ApiKey, Auth
 
 MAX_KEY = 512  # bytes; longer ones are refused unread
+STORED = re.compile(rb"sk-[A-Za-z0-9_-]{43}")
+"""What a key of the store looks like; nothing else is looked for there."""
+REFUSED = "Incorrect API key provided: it is unknown, has expired or was revoked."
 _LOOPBACK = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
 @dataclass(slots=True, frozen=True)
 class Caller:
-    """The holder of a key. ``models`` are names or ``*`` patterns."""
+    """The holder of a key. ``models`` are names or ``*`` patterns, ``expires`` seconds since 1970.
+
+    ``digest`` is the SHA-256 of the key that it came with.
+    """
 
     name: str
     models: tuple[str, ...] = ("*",)
+    id: str = "-"  # never used for another key
+    team: str | None = None
+    limits: Limits = NO_LIMITS
+    budgets: tuple[Budget, ...] = ()
+    priority: int = 0
+    expires: float | None = None
+    digest: bytes = field(default=b"", repr=False)
 
     def may_call(self, model: str) -> bool:
         return any(pattern == model or _pattern(pattern).fullmatch(model) for pattern in self.models)
 
 
-@cache
+@lru_cache(4096)
 def _pattern(text: str) -> re.Pattern[str]:
     """``*`` stands for any text; nothing else is special."""
     return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
@@ -41,40 +57,110 @@ def _pattern(text: str) -> re.Pattern[str]:
 ANYONE = Caller("-")
 
 
-class Keys:
-    """The configured keys. Without any, ``any_host`` serves whoever comes, whatever they call us."""
+class Known(Protocol):
+    """Whoever knows the keys, by their SHA-256."""
 
-    def __init__(self, auth: Auth, *, any_host: bool = False) -> None:
+    @property
+    def stored(self) -> bool:
+        """Whether there are keys that may not be known yet."""
+        ...
+
+    def find(self, digest: bytes) -> Caller | None: ...
+
+    async def look(self) -> None:
+        """Know all that can be known now. Raises ``GatewayError`` if that cannot be said."""
+        ...
+
+
+class Configured:
+    """The keys of the configuration and no others."""
+
+    stored = False
+
+    def __init__(self, auth: Auth) -> None:
+        self._callers = configured(auth)
+
+    def find(self, digest: bytes) -> Caller | None:
+        return self._callers.get(digest)
+
+    async def look(self) -> None:
+        """There is nothing else to know."""
+
+
+def configured(auth: Auth) -> dict[bytes, Caller]:
+    """The holders of the configuration's keys, by the SHA-256 of these."""
+    usable = [key for key in auth.keys if not key.disabled]
+    return {digest: _holder(key, digest) for key in usable if (digest := key.digest) is not None}
+
+
+def _holder(key: ApiKey, digest: bytes) -> Caller:
+    return Caller(
+        key.name,
+        key.models,
+        id=f"config:{key.name}",
+        team=key.team,
+        limits=key.limits,
+        budgets=key.budgets,
+        priority=key.priority,
+        expires=key.expires.timestamp() if key.expires else None,
+        digest=digest,
+    )
+
+
+class Keys:
+    """The door. Without any keys, ``any_host`` serves whoever comes, whatever they call us.
+
+    ``time`` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        *,
+        any_host: bool = False,
+        known: Known | None = None,
+        time: Callable[[], float] = time.time,
+    ) -> None:
         self.open = auth.mode == "none"
         self._any_host = any_host
-        self._callers: Sequence[tuple[bytes, Caller]] = [
-            (digest, Caller(key.name, key.models)) for key in auth.keys if (digest := key.digest) is not None
-        ]
+        self._known = known or Configured(auth)
+        self._time = time
 
-    def identify(self, head: Mapping[bytes, bytes], *, basic: bool = False) -> Caller:
-        """The caller behind these headers; with ``basic`` the key may be a password (RFC 7617).
+    async def admit(self, head: Mapping[bytes, bytes]) -> Caller:
+        """The caller behind these headers; the key may be the password of HTTP Basic (RFC 7617).
 
-        Raises ``Unauthorized``; without auth, guards the loopback door.
+        Raises ``Unauthorized``, in the same words whatever is wrong with a key, or ``KeysUnavailable`` where
+        nobody can say. Without auth, guards the loopback door.
         """
         if self.open:
             if not self._any_host:
                 _same_machine(head)
             return ANYONE
-        secret = _secret(head, basic=basic)
-        digest = hashlib.sha256(secret).digest()
-        found: Caller | None = None
-        for known, caller in self._callers:  # all of them, so that time tells nothing
-            if hmac.compare_digest(known, digest):
-                found = caller
-        if found is None or not secret:
-            raise _unauthorized("Incorrect API key provided.")
+        secret = _secret(head)
+        digest = hashlib.sha256(secret).digest()  # looking it up takes a time that tells nothing of the key
+        found = self._known.find(digest)
+        if found is None and self._known.stored and STORED.fullmatch(secret):
+            await self._known.look()
+            found = self._known.find(digest)
+        if found is None or (found.expires is not None and found.expires <= self._time()):
+            raise _unauthorized(REFUSED)
         return found
 
+    async def admit_body(self, head: Mapping[bytes, bytes]) -> Caller:
+        """As ``admit``, for requests with a body of JSON.
 
-def _secret(head: Mapping[bytes, bytes], *, basic: bool) -> bytes:
+        Raises ``NotJson`` too: without auth a form of another site's page could send one without asking.
+        """
+        caller = await self.admit(head)
+        if self.open:
+            require_json(head)
+        return caller
+
+
+def _secret(head: Mapping[bytes, bytes]) -> bytes:
     scheme, _, given = head.get(b"authorization", b"").partition(b" ")
     secret = given.strip() if scheme.lower() == b"bearer" else b""
-    if basic and scheme.lower() == b"basic":
+    if scheme.lower() == b"basic":
         secret = _password(given.strip())
     secret = secret or head.get(b"x-api-key", b"") or head.get(b"api-key", b"")
     if not secret:
@@ -82,7 +168,7 @@ def _secret(head: Mapping[bytes, bytes], *, basic: bool) -> bytes:
             "You didn't provide an API key. Send it as `Authorization: Bearer YOUR_KEY` (OPENAI_API_KEY)."
         )
     if len(secret) > MAX_KEY:
-        raise _unauthorized("Incorrect API key provided.")
+        raise _unauthorized(REFUSED)
     return secret
 
 

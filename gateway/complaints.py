@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from gateway.upstreams.kinds import KINDS
 
 def one_line(exc: ValidationError, data: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """The first complaint, with the path of its key as ``data``, the file, has it."""
-    errors = exc.errors(include_url=False, include_input=False)
+    errors = exc.errors(include_url=False)
     # A key that is not known says more than the one that is missing because of it.
     first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     loc = [part for part in first["loc"] if part not in KINDS]
@@ -26,6 +27,8 @@ def one_line(exc: ValidationError, data: Mapping[str, Any], schema: Mapping[str,
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "is required" if loc[-1] != "upstreams" else "is required (or upstream)"
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float | date):
+        message = "must be text, which YAML takes for something else here: put it in quotes"
     if first["type"] == "union_tag_invalid":
         message = f"unknown kind; valid are {', '.join(KINDS)}"
     return f"{where}: {message}" if where else message

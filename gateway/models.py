@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Marks
+from gateway.core.price import Price
 from gateway.core.spec import ModelSpec
 from gateway.routing.routes import Deployment
 from gateway.routing.target import Target
@@ -18,14 +20,24 @@ from gateway.settings import ConfigError, Model
 from gateway.templates import load as load_template
 from gateway.token_ids import FOUND, Cl100k, Decode, of_tokenizer
 from gateway.tokens import counter
+from gateway.upstreams.demo import DemoConfig
 from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.kinds import build
+from gateway.upstreams.kinds import Config, build
 from gateway.upstreams.modal_sdk.config import ModalConfig
 
+Known: TypeAlias = Callable[[str, Config], Target | None]
+"""The upstream of this name and entry, if there is one already."""
 
-def deployment(
-    name: str, model: Model, folder: Path, clock: Callable[[], float] = time.monotonic
-) -> Deployment:
+
+class Making(NamedTuple):
+    """How upstreams are made: ``clock`` gives monotonic seconds, ``workers`` processes have the same ones."""
+
+    clock: Callable[[], float] = time.monotonic
+    known: Known = lambda _name, _config: None
+    workers: int = 1
+
+
+def deployment(name: str, model: Model, folder: Path, making: Making | None = None) -> Deployment:
     """One model, its files loaded (paths are relative to ``folder``).
 
     Raises ``ConfigError`` that names the key.
@@ -38,7 +50,7 @@ def deployment(
         raise ConfigError(f"{where}.tokenizer: {exc}") from None
     return Deployment(
         _spec(name, model, folder),
-        [_target(name, index, model, clock) for index in range(len(model.upstreams))],
+        [_target(name, index, model, making or Making()) for index in range(len(model.upstreams))],
         model.aliases,
         model.balance,
         model.fallback,
@@ -47,6 +59,9 @@ def deployment(
         decode=_decoder(where, model, folder),
         json_stream=model.json_stream,
         repair_attempts=model.repair_attempts,
+        price=Price(**dict(model.price)),
+        limits=model.limits,
+        budgets=model.budgets,
         detokenize=of_tokenizer(tokenizer) if tokenizer else None,
     )
 
@@ -56,6 +71,10 @@ def _spec(name: str, model: Model, folder: Path) -> ModelSpec:
         template = load_template(model.template, folder)
     except (ValueError, OSError) as exc:
         raise ConfigError(f"models.{name}.template: {exc}") from None
+    try:
+        template = template if model.image_token is None else template.with_image(model.image_token)
+    except ValueError as exc:
+        raise ConfigError(f"models.{name}.image_token: {exc}") from None
     return ModelSpec(
         name=name,
         template=template,
@@ -65,6 +84,7 @@ def _spec(name: str, model: Model, folder: Path) -> ModelSpec:
         max_output_tokens=model.max_output_tokens,
         logprobs=model.logprobs,
         images=model.images,
+        fill_in=model.fill_in or template.fill_in,
         dialect=model.tools,
         reasoning=Marks(**dict(model.reasoning)) if model.reasoning is not None else None,
         guided=model.guided,
@@ -88,10 +108,13 @@ def _decoder(where: str, model: Model, folder: Path) -> Decode:
         raise ConfigError(f"{where}.embedding_ids: {exc}") from None
 
 
-def _target(name: str, index: int, model: Model, clock: Callable[[], float]) -> Target:
+def _target(name: str, index: int, model: Model, making: Making) -> Target:
     config, several = model.upstreams[index], len(model.upstreams) > 1
+    called = f"{name}-{index}" if several else name
+    if (target := making.known(called, config)) is not None:
+        return target
     at = f"models.{name}.upstreams[{index}]" if several else f"models.{name}.upstream"
-    upstream = build(f"{name}-{index}" if several else name, config, model=name, at=at)
+    upstream = build(called, config, model=name, at=at)
     bounds = Bounds(
         config.max_concurrency,
         config.max_queue,
@@ -101,5 +124,8 @@ def _target(name: str, index: int, model: Model, clock: Callable[[], float]) -> 
         sleeps=config.sleeps,
         room=config.room,
         refuses=config.refuses,
+        inputs=None if isinstance(config, DemoConfig) else config.inputs_per_container,
+        containers=config.max_containers,
+        workers=making.workers,
     )
-    return Target(upstream, bounds, clock)
+    return Target(upstream, bounds, making.clock)

@@ -25,15 +25,20 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.allowances import NO_LIMITS, Allowance, Budget, Limits
 from gateway.complaints import nearest, one_line
 from gateway.core.parameters import DEFAULTABLE
+from gateway.core.template import FillIn
 from gateway.core.tools import DIALECTS
 from gateway.core.wire import ChatRequest, bad_request
 from gateway.facts import with_facts
-from gateway.retention import Retain
-from gateway.schedule import Warm
+from gateway.keys.terms import Expiry, refuse_twins
+from gateway.serve.images import ImageHost
+from gateway.serve.retention import Retain
+from gateway.telemetry.trace import Spans
 from gateway.upstreams.kinds import UpstreamConfig
 from gateway.variables import expand
+from gateway.warming.hours import Warm
 
 
 class ConfigError(Exception):
@@ -54,6 +59,15 @@ class Server(_Section):
     )
     drain_timeout: float = Field(30, ge=0, description="seconds that open requests get at shutdown")
     cors_origins: tuple[str, ...] = Field((), description="browser origins allowed to call, or ['*']")
+    image_hosts: tuple[ImageHost, ...] = Field(
+        (), description="hosts that images may be fetched from: example.org, *.example.org, localhost:8080"
+    )
+    log: Literal["auto", "text", "json", "off"] = Field(
+        "auto", description="a line for each request; auto: text on a terminal, else json; off: for failures"
+    )
+    show_wire: bool = Field(
+        False, description="print prompts, calls and raw answers, to find faults; else GATEWAY_SHOW_WIRE"
+    )
     public: bool = Field(
         False, description="open /metrics, /docs and /openapi.json without a key off loopback"
     )
@@ -66,6 +80,14 @@ class ApiKey(_Section):
     key: SecretStr | None = Field(None, description="the key itself; empty means not set")
     sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="the key's SHA-256, in hex")
     models: tuple[str, ...] = Field(("*",), description="models the key may call: names or * patterns")
+    team: str | None = Field(None, description="team whose limits and budgets it shares")
+    owner: str | None = Field(None, description="who to ask about it")
+    expires: Expiry | None = Field(None, description="when it ends, with its zone: 2027-01-31T00:00Z")
+    limits: Limits = Field(NO_LIMITS, description="bounds of rate and number")
+    budgets: tuple[Budget, ...] = Field((), description="what may be spent")
+    priority: int = Field(0, ge=-100, le=100, description="whose requests go first where a model is full")
+    tags: tuple[str, ...] = Field((), description="words to find it by")
+    disabled: bool = Field(False, description="refused for now")
 
     @property
     def digest(self) -> bytes | None:
@@ -82,6 +104,12 @@ class Auth(_Section):
         (), description="static keys; where none are written, one called me from GATEWAY_API_KEY"
     )
 
+    @field_validator("keys")
+    @classmethod
+    def _no_twins(cls, value: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        refuse_twins((key.name, key.digest) for key in value)
+        return value
+
 
 class Admin(_Section):
     key: SecretStr = Field(SecretStr(""), description="key of the admin API; else MODAL_GATEWAY_ADMIN_KEY")
@@ -89,7 +117,21 @@ class Admin(_Section):
 
 
 class Store(_Section):
-    url: str = Field("sqlite:///gateway.db", description="database of keys and ledger, relative to this file")
+    """The database of keys and ledger."""
+
+    url: SecretStr | None = Field(
+        SecretStr("sqlite:///gateway.db"),
+        description="database of keys and ledger, relative to this file; null: neither is kept",
+    )
+    spool: str = Field("gateway.spool", description="folder of what is not in the database yet, relative too")
+    fsync: Literal["never", "batch", "always"] = Field(
+        "batch", description="when the spool is forced to disk: never, soon, or before each answer begins"
+    )
+    log_content: bool = Field(False, description="keep prompts and answers in the ledger")
+    retain_days: int = Field(400, ge=1, description="days for which each request stays in the ledger")
+    revocation_poll: float = Field(
+        0.5, gt=0, le=30, description="seconds between two looks for keys that were changed elsewhere"
+    )
 
 
 class Redis(_Section):
@@ -99,7 +141,7 @@ class Redis(_Section):
 class Reasoning(_Section):
     start: str = Field("<think>", min_length=1, description="begins the reasoning")
     end: str = Field("</think>", min_length=1, description="ends the reasoning")
-    starts_open: bool = Field(False, description="the answer begins inside the reasoning")
+    starts_open: bool = Field(False, description="the answer begins inside, though no prompt shows it")
 
 
 class Price(_Section):
@@ -133,6 +175,10 @@ class Model(_Section):
     guided: bool = Field(False, description="the backend constrains decoding by schema")
     logprobs: bool = Field(False, description="the backend gives logprobs")
     images: bool = Field(False, description="the backend takes images")
+    image_token: str | None = Field(
+        None, description="what stands for an image in the prompt; null: the template's, empty: nothing does"
+    )
+    fill_in: FillIn | None = Field(None, description="how a `suffix` is filled up to; null: the template's")
     control_tokens: Literal["neutralise", "reject", "pass"] = Field(
         "neutralise", description="what happens to control strings in user text"
     )
@@ -147,6 +193,8 @@ class Model(_Section):
     embedding_batch: int = Field(32, ge=1, le=2048, description="texts in one call for embeddings")
     matryoshka: bool = Field(False, description="embeddings may be cut to the `dimensions` asked for")
     price: Price = Price()
+    limits: Limits = Field(NO_LIMITS, description="bounds of rate and number of all keys together")
+    budgets: tuple[Budget, ...] = Field((), description="what all keys together may spend on it")
     balance: Literal["least_pending", "round_robin"] = Field(
         "least_pending", description="choice among upstreams"
     )
@@ -220,7 +268,11 @@ class Settings(_Section):
     admin: Admin = Admin()
     store: Store = Store()
     redis: Redis = Redis()
+    tracing: Spans = Spans()
     responses: Retain = Retain()
+    teams: Mapping[str, Allowance] = Field(
+        default_factory=dict, description="what all keys of a team together may use"
+    )
     default_model: str | None = Field(None, description="what an unknown model name becomes")
     models: Mapping[str, Model] = Field(min_length=1)
 
@@ -244,20 +296,21 @@ class Settings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _teams_agree(self) -> Settings:
+        """A team is a label where no teams are written."""
+        for key in self.auth.keys:
+            if self.teams and key.team is not None and key.team not in self.teams:
+                near = nearest(key.team, self.teams)
+                raise ValueError(f"auth.keys: {key.name} is of a team {key.team} that teams has not{near}")
+        return self
+
     def without_effect(self) -> list[str]:
         """Keys that were set and that this version accepts without acting on them."""
-        unused = [f"{part}.{key}" for part, key in _LATER if key in getattr(self, part).model_fields_set]
-        for name, model in self.models.items():
-            unused += [
-                f"models.{name}.{key.rstrip('_')}" for key in _LATER_MODEL if key in model.model_fields_set
-            ]
-            if model.images and any(upstream.traits.speaks == "prompt" for upstream in model.upstreams):
-                unused.append(f"models.{name}.images")
-        return unused
+        return [f"{part}.{key}" for part, key in _LATER if key in getattr(self, part).model_fields_set]
 
 
-_LATER = (("redis", "url"), ("store", "url"), ("admin", "console"))
-_LATER_MODEL = ("price",)
+_LATER = (("admin", "console"),)
 
 
 class _Loader(yaml.SafeLoader):
@@ -311,11 +364,13 @@ def settings_from(
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "auth": {"keys": [{"name": "me", "key": "${GATEWAY_API_KEY:-}"}]},
     "admin": {"key": "${MODAL_GATEWAY_ADMIN_KEY:-}"},
+    "server": {"show_wire": "${GATEWAY_SHOW_WIRE:-0}"},
+    "tracing": {"endpoint": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"},
 }
 
 
 def _with_own_keys(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where no keys are written there are those of the environment."""
+    """What is not written is taken from the environment, where that has it."""
     written = {name: data.get(name) or {} for name in _OWN}
     own = {name: {**_OWN[name], **keys} for name, keys in written.items() if isinstance(keys, dict)}
     return {**data, **own}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.services import database_url, postgres_server, postgres_url, redis_server  # noqa: F401
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -40,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="rewrite the golden files instead of comparing")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if config.getoption("--golden"):
+        config.option.numprocesses = 0  # a file is rewritten by one process
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--golden"):
         items[:] = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
@@ -52,13 +60,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def plain_environment() -> Iterator[None]:
-    """No proxy, key or tracing of the person who runs the tests reaches a test or its subprocesses."""
+def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No proxy, key or tracing of the person who runs the tests reaches a test or its subprocesses.
+
+    Nor do the certificates of the world: no test calls it, and each HTTP client would load them all.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(FOREIGN) or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         patch.setenv("PYTHONUTF8", "1")
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # a hundred processes load the same modules
+        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("no-certificates")))
+        patch.delenv("SSL_CERT_FILE", raising=False)
         yield
 
 

@@ -9,6 +9,7 @@ replaced, and a ``json`` or ``text`` block that follows is what they must print.
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import json
 import os
@@ -29,28 +30,34 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel, SecretStr
+from pydantic import AwareDatetime, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from gateway import retention, schedule, settings, templates
-from gateway.app import build_app, build_service
+from gateway import allowances, settings, templates
+from gateway.allowances import Budget
+from gateway.app import WORLD, build_app, build_service
+from gateway.auth import Caller
 from gateway.cli.commands import app
 from gateway.core import errors
 from gateway.core.events import Usage
 from gateway.core.parameters import PARAMETERS
-from gateway.core.template import split
+from gateway.core.template import FillIn, split
 from gateway.core.template.front import Front
 from gateway.core.tools import DIALECTS, Dialect, Said
-from gateway.metrics import Metrics
+from gateway.limits.rules import Amount
 from gateway.record import Record
+from gateway.serve import retention
+from gateway.telemetry import trace
+from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import demo as demo_kind
 from gateway.upstreams import endpoint, kinds, limits, openai, prompt
 from gateway.upstreams.modal_sdk import config as modal_config
+from gateway.warming import hours as schedule
 from modal_backend.deployment import read as read_deployment
 from tests.clients.process import free_port, gateway, serving
 from tests.conftest import Golden
-from tests.serve.house import Scripted, deployed
+from tests.serve.house import Scripted, deployed, unbounded
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -104,10 +111,15 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "admin": settings.Admin,
     "store": settings.Store,
     "redis": settings.Redis,
+    "tracing": trace.Spans,
     "responses": retention.Retain,
     "model": settings.Model,
     "reasoning": settings.Reasoning,
+    "fill_in": FillIn,
     "price": settings.Price,
+    "team": allowances.Allowance,
+    "limits": allowances.Limits,
+    "budget": allowances.Budget,
     "warm": schedule.Warm,
     "upstream": limits.Limits,
     "http": endpoint.Endpoint,
@@ -125,6 +137,7 @@ PLAIN: Mapping[object, str] = {
     str: "text",
     bool: "`true` or `false`",
     SecretStr: "secret text",
+    AwareDatetime: "date and time",
     Any: "any value",
 }
 
@@ -210,7 +223,7 @@ def parameters_table() -> str:
 
 def templates_table() -> str:
     rows = [template_row(name) for name in templates.names()]
-    return table("name aliases system stops tools remarks", rows)
+    return table("name aliases system stops tools images fills remarks", rows)
 
 
 def template_row(name: str) -> list[str]:
@@ -223,6 +236,8 @@ def template_row(name: str) -> list[str]:
         place + (", has a default" if template.default_system else ""),
         " ".join(code(json.dumps(stop, ensure_ascii=False)) for stop in template.stops),
         "own form" if template.renders_tools else "",
+        code(json.dumps(template.image.text)) if template.image else "",
+        "yes" if template.fill_in else "",
         template.notes,
     ]
 
@@ -256,11 +271,12 @@ SEEN = Record(
     started=0,
     first_event=0,
     finished=0,
-    usage=Usage(1, 1),
+    usage=Usage(1, 2),
     finish="stop",
     queued=1.0,
     booted=1.0,
-    calls=2,
+    calls=3,
+    fallbacks=1,
     stop_matches=1,
     client_left=True,
     ignored=("x",),
@@ -273,10 +289,17 @@ def metrics() -> dict[str, tuple[str, list[str], str]]:
     registry = Metrics()
     registry.began()
     registry.observe(SEEN)
-    [target] = deployed(Scripted("m")).upstreams
+    model = deployed(Scripted("m"))
+    [target] = model.upstreams
     target.life.refused(0)
     target.life.answered(20)
-    registry.watch([target])
+    registry.watch(lambda: [target])
+    books = unbounded(WORLD)
+    books.taken["m"].busy = 1
+    books.leases.refused["key", "concurrent"] = 1
+    bounded = Caller("k", budgets=(Budget(tokens=10),))
+    asyncio.run(books.leases.lease(bounded, model, Amount(1), "req_1"))
+    registry.keep(books)
     found = {}
     for family in text_string_to_metric_families(registry.exposition().decode()):
         if not family.name.endswith("_created"):
@@ -543,15 +566,17 @@ def test_both_readmes_have_the_same_blocks() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"sh", "python", "yaml", "json", "text", "jinja"}
+    known = {"sh", "python", "yaml", "json", "text", "jinja", "js", "perl"}
     nothing([f"{block}: {block.kind or 'nothing'}" for block in BLOCKS if block.kind not in known])
 
 
 class Anything(dict[str, str]):
-    """An environment in which every variable is set."""
+    """An environment in which every variable is set, but for two that take no words."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        return f"value-of-{key}"
+        if key == "REDIS_URL":
+            return "redis://localhost"
+        return default if key in ("GATEWAY_SHOW_WIRE", "OTEL_EXPORTER_OTLP_ENDPOINT") else f"value-of-{key}"
 
 
 @pytest.mark.parametrize("block", of_kind("yaml"), ids=str)
@@ -563,7 +588,7 @@ def test_a_configuration_is_accepted(block: Block, tmp_path: Path) -> None:
     for model in data["models"].values():
         if model.get("template", "").endswith((".jinja", "/")):
             model["template"] = "plain"  # there is no such file here
-    build_service(settings.settings_from(data, Anything()), tmp_path, Metrics())
+    build_service(settings.settings_from(data, Anything()), tmp_path)
 
 
 WRONG = """
@@ -706,7 +731,7 @@ def same(answer: Any) -> Any:
 
 
 def same_text(text: str) -> str:
-    return re.sub(r'"id":"chatcmpl-\w+"|"created":\d+|req_\w+', "...", text).strip()
+    return re.sub(r'"id":"chatcmpl-\w+"|"created":\d+|req_\w+|"gpu_ms":[\d.]+', "...", text).strip()
 
 
 def test_the_readme_shows_what_the_demo_prints(servers: Servers) -> None:
@@ -776,11 +801,11 @@ ROOMS = (ROOT, ROOT / "gateway", ROOT / "gateway" / "upstreams", DOCS)
 def test_files_that_are_named_exist() -> None:
     named = re.findall(r"`([\w./-]*\w(?:\.py|\.md|\.toml|/))(?: [^`]*)?`", FENCE.sub("", everything()))
     ours = {name for name in named if not name.startswith(("models/", "http"))}
-    assert "gateway/serve.py" in ours
+    assert "gateway/serve/life.py" in ours
     assert [name for name in sorted(ours) if not any((room / name).exists() for room in ROOMS)] == []
 
 
-SITES = r"modal\.com|modal\.run|modal\.direct|example\.com|semver\.org|keepachangelog\.com"
+SITES = r"modal\.com|modal\.run|modal\.direct|example\.com|semver\.org|keepachangelog\.com|openresponses\.org"
 HOSTS = re.compile(rf"(?:[\w-]+\.)*(?:{SITES})|127\.0\.0\.1|[a-z]+")
 
 

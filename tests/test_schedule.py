@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.schedule import Hours, Warm
 from gateway.settings import ConfigError, settings_from
+from gateway.warming.hours import Hours, Warm
 
 
 def hours(cron: str, until: str, timezone: str = "UTC") -> Hours:

@@ -8,6 +8,7 @@ import pytest
 from gateway.settings import ConfigError, load, settings_from
 
 URL = "https://ecorp--custom-llm-endpoint.modal.run"
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 ONE = {"upstream": {"url": URL}}
 
 
@@ -16,6 +17,10 @@ def refused(data: dict[str, Any], environ: dict[str, str] | None = None) -> str:
         settings_from(data, environ or {})
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def auth(*keys: dict[str, str]) -> dict[str, Any]:
+    return {"auth": {"keys": list(keys)}, **model()}
 
 
 def model(**fields: Any) -> dict[str, Any]:
@@ -54,11 +59,25 @@ def model(**fields: Any) -> dict[str, Any]:
             model(defaults={"max_tokens": 9}, max_output_tokens=5),
             "models.m: defaults.max_tokens is 9, above max_output_tokens, 5",
         ),
+        (model(fill_in={"form": "{prefix}"}), "models.m.fill_in.form: must have {prefix} once and "),
+        (model(fill_in={"stops": []}), "models.m.fill_in.form: is required"),
         ({"models": {"a\nb": ONE}}, "models: 'a\\nb' is no name that clients could send"),
         ({"default_model": "x", **model()}, "default_model: no model x"),
         ({"models": {"m": ONE, "n": {**ONE, "aliases": ["m"]}}}, "models.n: the name m already belongs to m"),
         ({"auth": {"mode": "open"}, **model()}, "auth.mode: "),
         ({"auth": {"keys": [{"name": "me", "sha256": "xyz"}]}, **model()}, "auth.keys[0].sha256: "),
+        (
+            {"auth": {"keys": [{"name": "me", "key": "sk-1"}, {"name": "me", "key": "sk-2"}]}, **model()},
+            "auth.keys: two keys have the name me; each needs its own",
+        ),
+        (
+            auth({"name": "a", "key": "abc"}, {"name": "b", "sha256": ABC.upper()}),
+            "auth.keys: a and b are the same key; each needs its own",
+        ),
+        (
+            auth({"name": "a", "key": "x", "expires": "9999-12-31T23:59:59-12:00"}),
+            "auth.keys[0].expires: must be within the years 1970 to 9998",
+        ),
         ({"server": {"max_bdy": 1}, **model()}, "server.max_bdy: unknown key; did you mean max_body?"),
     ],
 )
@@ -104,8 +123,8 @@ def test_secrets_do_not_show() -> None:
 
 
 def test_keys_without_effect_are_told() -> None:
-    data = {"redis": {"url": "redis://x"}, **model(price={"gpus": 2})}
-    assert settings_from(data, {}).without_effect() == ["redis.url", "models.m.price"]
+    data = {"admin": {"console": True}, **model(price={"gpus": 2})}
+    assert settings_from(data, {}).without_effect() == ["admin.console"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +135,8 @@ def test_keys_without_effect_are_told() -> None:
         (b"- a", "must hold a mapping"),
         (b"models: {}\nmodels: {}", "models is written twice"),
         (b"a: &a [*a]", "holds an alias of itself"),
+        (b"auth: {keys: [{name: off}]}", "auth.keys[0].name: must be text, which YAML takes for something"),
+        (b"auth: {keys: [{name: 2027-01-31}]}", "else here: put it in quotes"),
         (b"models: {m: {}}", "models.m.upstreams: is required"),
     ],
 )
@@ -144,3 +165,10 @@ def test_an_address_beyond_ascii_is_written_as_http_can_carry_it() -> None:
     data = {"models": {"m": {"upstream": {"url": "https://例え.example/路径?q=欢迎"}}}}
     upstream: Any = settings_from(data, {}).models["m"].upstreams[0]
     assert upstream.url == "https://xn--r8jz45g.example/%E8%B7%AF%E5%BE%84?q=%E6%AC%A2%E8%BF%8E"
+
+
+def test_a_key_of_a_team_that_is_not_there_is_named() -> None:
+    keys = {"auth": {"keys": [{"name": "me", "key": "sk-x", "team": "reserch"}]}, **model()}
+    assert settings_from(keys, {}).auth.keys[0].team == "reserch"  # without teams it is a mere label
+    with pytest.raises(ConfigError, match="a team reserch that teams has not; did you mean research"):
+        settings_from({**keys, "teams": {"research": {}}}, {})

@@ -1,6 +1,8 @@
 """The command line, ``modal-gateway``.
 
-    commands.py  every command and its options
+    commands.py  every command, with the options of most
+    key_commands.py  container_commands.py    those of the others
+    options.py   options that several have
     sources.py   where the configuration comes from, and who may call
     address.py   where a command listens
     serving.py   serve, and the workers it starts
@@ -9,6 +11,7 @@
     deployments.py  deploy, add, backend
     simulate.py  the simulated edge, and the app behind it
     warm.py      waking a model
+    usage.py     what was used
     show.py      what it looks like
 
 Rule: a command ends in what was asked for, or in one line ``error: ...`` and exit code 2. What it needs is

@@ -115,7 +115,16 @@ async def _look_at(name: str, model: Model, source: Source) -> list[Line]:
     except ConfigError as exc:
         return [_line(name, model, index, str(exc)) for index in range(len(model.upstreams))]
     wrong = await asyncio.gather(*(_connect(made, index) for index in range(len(model.upstreams))))
-    return [_line(name, model, index, why) for index, why in enumerate(wrong)]
+    return [_line(name, model, index, why or _blind(made, index)) for index, why in enumerate(wrong)]
+
+
+def _blind(made: Deployment, index: int) -> str | None:
+    """What is wrong where images are to be shown in prompts, and nobody said how."""
+    spec = made.spec
+    if not spec.images or spec.template.image is not None or made.upstreams[index].traits.speaks != "prompt":
+        return None
+    key = f"models.{spec.name}"
+    return f"{key}.images: template {spec.template.name} has no token for images; set {key}.image_token"
 
 
 async def _connect(made: Deployment, index: int) -> str | None:

@@ -59,6 +59,7 @@ def configuration(url: str) -> dict[str, Any]:
         "tools": "hermes",
         "guided": True,
         "images": True,
+        "image_token": "<image>\n",
     }
     embed = {
         "aliases": ["text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"],

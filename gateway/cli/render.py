@@ -10,15 +10,14 @@ from gateway.app import build_service
 from gateway.auth import ANYONE
 from gateway.cli.show import CommandError, as_json, bold
 from gateway.cli.sources import Source
-from gateway.core.wire import parse_chat
-from gateway.metrics import Metrics
-from gateway.pages import rendered
+from gateway.core.fastchat import parse_fastchat
+from gateway.pages.public import rendered
 
 
 def render(source: Source, request: str, model: str | None, *, json: bool) -> None:
     """Print prompt, stops and call. Raises ``GatewayError`` for a request that would be refused."""
-    service = build_service(source.settings(), source.folder, Metrics())
-    chat = parse_chat(_read(request))
+    service = build_service(source.settings(), source.folder)
+    chat = parse_fastchat(_read(request))
     asked = model or chat.model
     if not asked and len(service.routes.deployments) == 1:
         asked = next(iter(service.routes.deployments))

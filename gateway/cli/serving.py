@@ -7,39 +7,38 @@ themselves; what else they must know comes in one environment variable. Knows no
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.app import build_app
+from gateway.app import Site, application
 from gateway.cli import show
 from gateway.cli.address import bind, is_loopback
 from gateway.cli.show import CommandError, bold, dim
-from gateway.cli.sources import Source, callers, key_line, refuse_open_door, without_auth
-from gateway.http.server import (
-    App,
-    Running,
-    Tls,
-    configure,
-    leave_with_parent,
-    run_workers,
-    settle_collector,
-    stoppable,
-)
-from gateway.keeping import Schedule, keeping_beside, schedules
-from gateway.models import deployment
-from gateway.settings import Settings
+from gateway.cli.sources import Source, callers, key_line, refuse_open_door, stored_keys, without_auth
+from gateway.fleet import Fleet
+from gateway.http.server import App, Running, Tls, configure, ignore_replacing, settle_collector, stoppable
+from gateway.http.workers import leave_with_parent, run_workers
+from gateway.ledger import Ledger
+from gateway.reload import Reloader, Stamp, Watch, stamp
+from gateway.settings import ConfigError, Settings
 from gateway.upstreams.kinds import Config
+from gateway.warming.schedules import Schedule, keeping_beside, schedules
 
 SHOWN = 20  # models named at the start
 WORKER = "MODAL_GATEWAY_WORKER"  # the environment variable that workers are told by
+
+log = logging.getLogger("gateway")
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,25 +57,58 @@ class Served:
     """What one process needs in order to serve."""
 
     source: Source
+    host: str
     loopback: bool
     insecure: bool
     workers: int
+    shared: str | None = None  # folder in which the workers find each other
 
-    def app(self, settings: Settings) -> App:
-        """Raises ``ConfigError``."""
-        return stoppable(
-            build_app(
-                share(settings, self.workers),
-                folder=self.source.folder,
-                loopback=self.loopback,
-                any_host=self.insecure,
-            )
+    def app(self, settings: Settings, seen: Stamp | None) -> App:
+        """By these settings of a file that had the stamp ``seen`` before. Raises ``ConfigError``."""
+        site = Site(
+            self.source.folder,
+            loopback=self.loopback,
+            any_host=self.insecure,
+            workers=self.workers,
+            store=self.source.path is not None,
+            reloader=self._reloader(seen),
+            log=show.log_style(settings.server.log),
+            shared=Path(self.shared) if self.shared is not None else None,
         )
+        return stoppable(application(share(settings, self.workers), site))
+
+    def guard(self, settings: Settings) -> None:
+        """Raises ``CommandError`` if these would leave the gateway locked, or open to anyone."""
+        if callers(settings.auth) or not stored_keys(self.source, settings):
+            refuse_open_door(settings.auth, self.host, loopback=self.loopback, insecure=self.insecure)
+
+    def read(self) -> Settings:
+        """The configuration as it is now. Raises ``ConfigError``, also for what ``serve`` would refuse."""
+        settings = self.source.settings()
+        try:
+            self.guard(settings)
+        except CommandError as error:
+            raise ConfigError(str(error)) from None
+        return settings
+
+    def _reloader(self, seen: Stamp | None) -> Reloader | None:
+        path = self.source.path
+        if path is None:
+            return None
+        watch = Watch(Path(path), seen) if self.workers == 1 else None
+        return Reloader(lambda: share(self.read(), self.workers), watch)
+
+
+class Read(NamedTuple):
+    """A configuration, and the stamp that its file had before it was read."""
+
+    seen: Stamp | None
+    settings: Settings
 
 
 def serve(source: Source, door: Door) -> int:
     """Serve until told to stop; the exit code."""
-    settings = source.settings()
+    seen, settings = _stamp(source), source.settings()
     with bind(door.host, door.port, "choose another with --port") as sock:
         loopback = is_loopback(sock.getsockname()[0])
         if source.path is None and not callers(settings.auth):  # `serve --url`: nobody chose how to guard it
@@ -87,50 +119,93 @@ def serve(source: Source, door: Door) -> int:
                 )
             source = without_auth(source)
             settings = source.settings()
-        refuse_open_door(settings.auth, door.host, loopback=loopback, insecure=door.insecure)
-        return _run(Served(source, loopback, door.insecure, door.workers), settings, door, sock)
+        served = Served(source, door.host, loopback, door.insecure, door.workers)
+        served.guard(settings)
+        return _run(served, Read(seen, settings), door, sock)
 
 
-def _run(served: Served, settings: Settings, door: Door, sock: socket.socket) -> int:
-    app = served.app(settings)  # here for several workers too: what is wrong with it is said once, and now
+def _run(served: Served, read: Read, door: Door, sock: socket.socket) -> int:
+    seen, settings = read
+    # Here for several workers too: what is wrong with it is said once, and now.
+    app = served.app(settings, seen)
+    if served.source.path is not None and settings.store.url is not None:
+        Ledger(settings.store, served.source.folder).check()
     for line in _warnings(settings, served):
         show.warn(line)
 
     def ready() -> None:
         print(banner(settings, sock.getsockname()[:2], served, secure=door.tls is not None), flush=True)
 
-    drain = settings.server.drain_timeout
+    drain, as_json = settings.server.drain_timeout, show.log_json(settings.server.log)
     if door.workers == 1:
-        Running(configure(app, drain, door.tls), sock, ready).run()
+        Running(configure(app, drain, door.tls, json=as_json), sock, ready).run()
         return 0
-    os.environ[WORKER] = json.dumps(asdict(served))
-    config = configure("gateway.cli.serving:worker", drain, door.tls, door.workers)
-    with _keeping_warm(served, settings):
-        return 0 if run_workers(config, sock, ready) else 1
+    config = configure("gateway.cli.serving:worker", drain, door.tls, door.workers, json=as_json)
+    overseer = Overseer(served, read)
+    shared = TemporaryDirectory(prefix="modal-gateway-", ignore_cleanup_errors=True)
+    with shared as folder, overseer.keeping():
+        os.environ[WORKER] = json.dumps(asdict(replace(served, shared=folder)))
+        return 0 if run_workers(config, sock, ready, overseer) else 1
 
 
-@contextmanager
-def _keeping_warm(served: Served, settings: Settings) -> Iterator[None]:
-    """Runs in the process that starts the workers, since only one may."""
-    warm = {name: model for name, model in settings.models.items() if model.warm is not None}
-    if not warm:
-        yield
-        return
+class Overseer:
+    """The configuration in the process that starts the workers; models are kept warm there: only one may."""
 
-    def make() -> list[Schedule]:
-        made = [deployment(name, model, served.source.folder) for name, model in warm.items()]
-        return schedules(warm, made)
+    def __init__(self, served: Served, read: Read) -> None:
+        seen, settings = read
+        self._served = served
+        self._source = source = served.source
+        self._watch = Watch(Path(source.path), seen) if source.path is not None else None
+        self._fleet = Fleet(source.folder, time.monotonic)  # of the models that are kept warm
+        self._look: Callable[[], None] = lambda: None
+        self._schedules = self._scheduled(settings)
 
-    with keeping_beside(make, time.time):
-        yield
+    def changed(self) -> bool:
+        """Whether its file has."""
+        return self._watch is not None and self._watch.changed()
+
+    def usable(self) -> bool:
+        """Whether it can be taken over as it is now; if not, that is said."""
+        if self._watch is None:
+            return False
+        self._watch.mark()
+        try:
+            settings = self._served.read()
+            Fleet(self._source.folder, time.monotonic).plan(settings)
+            self._schedules = self._scheduled(settings)
+        except ConfigError as error:
+            show.warn(f"the configuration was not reloaded, the old one stays: {error}")
+            return False
+        except Exception:
+            log.exception("the configuration could not be reloaded, the old one stays")
+            return False
+        self._look()
+        return True
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keeps models warm inside."""
+        with keeping_beside(lambda: self._schedules, time.time) as self._look:
+            yield
+
+    def _scheduled(self, settings: Settings) -> list[Schedule]:
+        warm = {name: model for name, model in settings.models.items() if model.warm is not None}
+        plan = self._fleet.plan(settings.model_copy(update={"models": warm, "default_model": None}))
+        self._fleet.adopt(plan)
+        return schedules(warm, plan.routes.deployments.values())
+
+
+def _stamp(source: Source) -> Stamp | None:
+    return stamp(Path(source.path)) if source.path is not None else None
 
 
 def worker() -> App:
     """The application of one worker process."""
     leave_with_parent()
+    ignore_replacing()
     told = json.loads(os.environ[WORKER])
     served = Served(**{**told, "source": Source(**told["source"])})
-    app = served.app(served.source.settings())
+    app = served.app(served.source.settings(), None)
     settle_collector()
     return app
 
@@ -173,10 +248,7 @@ def _warnings(settings: Settings, served: Served) -> list[str]:
     if settings.auth.mode == "none" and not served.loopback:
         lines.append("NO AUTHENTICATION: whoever can reach this address can use, and exhaust, your models")
     if served.workers > 1:
-        lines.append(
-            f"each of the {served.workers} workers takes its share of max_concurrency, and /metrics answers "
-            "for the worker that happens to be asked"
-        )
+        lines.append(f"each of the {served.workers} workers takes its share of max_concurrency")
     return lines
 
 

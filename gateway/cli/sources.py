@@ -7,6 +7,7 @@ about how anything is served.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ class OneModel:
         model = {"upstream": upstream, "template": self.template or "plain"}
         default = None if self.name else name
         return Source(data={"default_model": default, "models": {name: model}})
+
+
+def stored_keys(source: Source, settings: Settings) -> bool:
+    """Whether the store has keys, or cannot be asked just now."""
+    if source.path is None or settings.store.url is None or settings.auth.mode == "none":
+        return False
+    from gateway.keys.desk import Desk, StoreAway
+
+    try:
+        with closing(Desk(settings.store.url, source.folder)) as desk:
+            return any(key.usable for key in desk.every())
+    except StoreAway:
+        return True
 
 
 def without_auth(source: Source) -> Source:

@@ -18,12 +18,12 @@ from urllib.parse import quote
 
 import httpx
 
-from gateway.admin import progress
 from gateway.cli import show
 from gateway.cli.show import CommandError
 from gateway.cli.sources import Source
 from gateway.core.errors import GatewayError
 from gateway.models import deployment
+from gateway.pages.admin import progress
 from gateway.settings import Model, Settings
 
 SILENCE = 30.0  # seconds; a gateway says something each second
@@ -32,7 +32,7 @@ AWAKE = {"warm": "warm", "started": "a container has started, its model may stil
 """The states of a last line, in words."""
 
 Lines: TypeAlias = AsyncGenerator[dict[str, Any], None]
-"""Progress, as ``gateway.admin`` gives it. Raises ``NotWarm``, or ``CommandError`` if nothing was tried."""
+"""Progress, as the admin API gives it. Raises ``NotWarm``, or ``CommandError`` if nothing was tried."""
 
 
 class NotWarm(Exception):

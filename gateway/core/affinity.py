@@ -14,6 +14,7 @@ from typing import Any
 from gateway.core.call import Sender
 from gateway.core.wire import ChatRequest
 
+MAX_TOLD = 1024  # characters of an image's address
 _TOKEN = re.compile(r"[!-~]{1,128}")  # what a header carries as it stands
 
 
@@ -34,7 +35,20 @@ def _beginning(messages: Sequence[Mapping[str, Any]]) -> str:
     """The system messages and the first of the user: what a conversation keeps as it grows."""
     said = []
     for message in messages:
-        said.append(str(message.get("content")))
+        said.append(_told(message.get("content")))
         if message["role"] == "user":
             break
     return "\0".join(said)
+
+
+def _told(content: Any) -> str:
+    """Of images the beginnings: they are long, and one prompt has the same ones again and again."""
+    if not isinstance(content, list):
+        return str(content)
+    return "\0".join(str(_brief(part)) for part in content)
+
+
+def _brief(part: Any) -> Any:
+    image = part.get("image_url") if isinstance(part, dict) else None
+    url = image.get("url") if isinstance(image, dict) else image
+    return url[:MAX_TOLD] if isinstance(url, str) else part

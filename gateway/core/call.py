@@ -75,10 +75,11 @@ class Notes:
 
 
 class Sender(NamedTuple):
-    """On whose behalf a call is made, for fairness and affinity; no upstream learns the key."""
+    """On whose behalf a call is made, for fairness, affinity and traces; no upstream learns the key."""
 
     key: str = ""  # the API key's name
     session: str | None = None  # equal for calls that one container should take
+    trace: tuple[str, str] | None = None  # the headers traceparent and tracestate
 
 
 NOBODY = Sender()

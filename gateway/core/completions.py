@@ -1,8 +1,9 @@
 """Requests of OpenAI's older completions API: texts that reach the model as they are.
 
 Rule: no template, and control strings are the client's own business; else a completion is a chat of one
-message behind a template that adds nothing, so parameters have the same fate. A prompt of token ids is text
-before it is planned. Shapes: https://platform.openai.com/docs/api-reference/completions/create Knows
+message behind a template that adds nothing, so parameters have the same fate. With a ``suffix`` both texts
+stand in the model's form for filling in, with control strings defused as in chats. A prompt of token ids is
+text before it is planned. Shapes: https://platform.openai.com/docs/api-reference/completions/create Knows
 nothing about tokenizers.
 """
 
@@ -10,26 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Annotated, Any, TypeAlias
+from functools import cache, lru_cache
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, Field
 
 from gateway.core.body import checked, read_json
-from gateway.core.call import MAX_NOTED, Call, PromptCall, Traits, for_choices
+from gateway.core.call import Call, PromptCall, Traits, for_choices
 from gateway.core.errors import BadRequest
 from gateway.core.plan import Origin, plan
 from gateway.core.spec import ModelSpec
-from gateway.core.template import Template, compile_template
+from gateway.core.template import Guard, Template, TemplateError, compile_template
 from gateway.core.wire import ChatRequest, Message
 
 MAX_CALLS = 128  # prompts of one request, times the answers to each
 
+R = TypeVar("R", bound=ChatRequest)
 Ids: TypeAlias = tuple[int, ...]
-CHAT_ONLY = ("messages", "tools", "functions", "top_logprobs")
-"""Fields of chats that would be lost here."""
-TEMPLATE_ONLY = ("chat_template_kwargs", "reasoning_effort")
-"""Fields without effect where there is no template."""
+TALK_ONLY = ("messages", "tools", "functions")
+"""Fields of chats with messages, which would be lost beside a text."""
 
 
 def _prompts(value: Any) -> tuple[str | Ids, ...]:
@@ -88,27 +88,27 @@ class CompletionRequest(ChatRequest):
 def parse_completion(body: bytes) -> CompletionRequest:
     """The request in these bytes. Raises ``BadRequest`` that names the first wrong field or JSON position."""
     request = checked(CompletionRequest, read_json(body))
-    _belongs_here(request)
+    no_chat(request)
+    if request.top_logprobs:
+        raise _refused(
+            "top_logprobs", "is a field of chats; here logprobs is a number", "unsupported_parameter"
+        )
     _fits_together(request)
     return request
-
-
-def _belongs_here(request: CompletionRequest) -> None:
-    if request.suffix:
-        raise _refused("suffix", "no model here fills in between two texts", "unsupported_parameter")
-    no_chat(request)
 
 
 def no_chat(request: ChatRequest) -> None:
     """Raise ``BadRequest`` for a field that only means something in a chat with messages."""
     shaped = (request.response_format or {}).get("type", "text") != "text"
-    named = [name for name in CHAT_ONLY if getattr(request, name)] + ["response_format"] * shaped
+    named = [name for name in TALK_ONLY if getattr(request, name)] + ["response_format"] * shaped
     if named:
         raise _refused(named[0], "is a field of chats with messages", "unsupported_parameter")
 
 
 def _fits_together(request: CompletionRequest) -> None:
     n, drawn = request.n or 1, request.drawn
+    if request.echo and request.suffix:
+        raise _refused("echo", "cannot repeat a prompt that has a suffix")
     if drawn < n:
         raise _refused("best_of", f"is {drawn}, less than n, which is {n}")
     if drawn > n and request.stream:
@@ -153,14 +153,41 @@ def completion_calls(
             "unsupported_parameter",
         )
     asked = with_alternatives(request, 0 if ranked and request.logprobs is None else request.logprobs)
+    call_for = _filling if request.suffix else verbatim
     return tuple(
         call
         for text in request.texts
-        for call in for_choices(verbatim(asked, text, spec, traits, origin), request.drawn)
+        for call in for_choices(call_for(asked, text, spec, traits, origin), request.drawn)
     )
 
 
-def with_alternatives(request: ChatRequest, number: int | None) -> ChatRequest:
+def _filling(
+    request: CompletionRequest, text: str, spec: ModelSpec, traits: Traits, origin: Origin
+) -> PromptCall:
+    """The call for what stands between ``text`` and the suffix."""
+    form = spec.fill_in
+    if form is None:
+        raise _refused(
+            "suffix",
+            f"this model does not fill in between two texts (models.{spec.name}.fill_in is not set)",
+            "unsupported_parameter",
+        )
+    guard = _guard((*spec.template.control, *form.control))
+    try:
+        (before, behind), count = guard.value((text, request.suffix), spec.control_tokens, "prompt")
+    except TemplateError as exc:
+        raise _refused("prompt", str(exc), "control_tokens") from None
+    filler = replace(spec, stops=tuple(dict.fromkeys((*spec.stops, *form.stops))))
+    call = verbatim(request, form.prompt(before, behind), filler, traits, origin)
+    return replace(call, notes=replace(call.notes, neutralised=count))
+
+
+@lru_cache(maxsize=256)
+def _guard(control: tuple[str, ...]) -> Guard:
+    return Guard(control)
+
+
+def with_alternatives(request: R, number: int | None) -> R:
     """The request with a number of alternatives to each token written as in chats."""
     wanted = {"logprobs": None if number is None else True, "top_logprobs": number}
     return request.model_copy(update=wanted)
@@ -179,9 +206,7 @@ def verbatim(request: ChatRequest, text: str, spec: ModelSpec, traits: Traits, o
     said = request.model_copy(update={"messages": [{"role": "user", "content": text}]})
     call = plan(said, bare, replace(traits, speaks="prompt"), origin)
     assert isinstance(call, PromptCall)
-    extra = request.model_extra or {}
-    lost = tuple(name for name in TEMPLATE_ONLY if extra.get(name) is not None)
-    return replace(call, notes=replace(call.notes, ignored=(*call.notes.ignored, *lost)[:MAX_NOTED]))
+    return call
 
 
 @cache

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.core.body import checked, read_json
 from gateway.core.call import MAX_NOTED, EmbedCall, Notes, Sender, Traits, notable
 from gateway.core.errors import BadRequest, UpstreamError
 from gateway.core.events import Batch, Finish, Usage, Vectors
 from gateway.core.spec import ModelSpec
-from gateway.core.wire import MAX_UNKNOWN, bad_request
 
 MAX_INPUTS = 2048  # texts, as OpenAI's
 MAX_IDS = 300_000  # token ids of all texts together, as OpenAI's
@@ -66,23 +66,7 @@ class EmbeddingRequest(BaseModel):
 
 def parse_embeddings(body: bytes) -> EmbeddingRequest:
     """The request in these bytes. Raises ``BadRequest`` that names the first wrong field or JSON position."""
-    try:
-        data = orjson.loads(body)
-        if not isinstance(data, dict):
-            raise BadRequest("The request body must be a JSON object.")
-        request = EmbeddingRequest.model_validate(data)
-    except orjson.JSONDecodeError as exc:
-        raise BadRequest(
-            f"The request body is not valid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}.",
-            code="invalid_json",
-        ) from None
-    except ValidationError as exc:
-        raise bad_request(exc) from None
-    if request.model_extra and len(request.model_extra) > MAX_UNKNOWN:
-        raise BadRequest(
-            f"The request has {len(request.model_extra)} unknown fields; {MAX_UNKNOWN} are accepted."
-        )
-    return request
+    return checked(EmbeddingRequest, read_json(body))
 
 
 def _text(value: Any, where: str) -> str:

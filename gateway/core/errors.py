@@ -8,7 +8,8 @@ How an error looks on the wire, early (a status) or late (an event in a stream),
         BadRequest 400           NotFound 404          Unauthorized 401      Forbidden 403
         ContextTooLong 400       ModelNotFound 404     MethodNotAllowed 405  TooLarge 413
         NotJson 415              Overloaded 429        Internal 500          HeadTooLarge 431
-        RequestTimeout 408       ShuttingDown 503
+        RequestTimeout 408       ShuttingDown 503       LedgerUnavailable 503
+        RateLimited 429 (of requests; TokensLimited)       InsufficientQuota 429
         UpstreamError 502        UpstreamUnavailable 503   UpstreamTimeout 504   UpstreamBusy 429
             InvalidJson 502 (the model's answer is not the JSON that was asked for)
             NoContainer 503 (nothing is ready behind an edge: worth waiting for)
@@ -105,6 +106,14 @@ class MethodNotAllowed(GatewayError):
     default_code = "method_not_allowed"
 
 
+class Conflict(GatewayError):
+    """Something else has that name."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "already_exists"
+
+
 class RequestTimeout(GatewayError):
     """The client did not send its whole request in time."""
 
@@ -139,6 +148,35 @@ class Overloaded(GatewayError):
     default_code = "queue_full"
 
 
+class KeysUnavailable(GatewayError):
+    """Nobody can say just now whether a key is good."""
+
+    status = 503
+    default_code = "keys_unavailable"
+
+
+class RateLimited(GatewayError):
+    """A limit of requests was reached: of a key, a team or a model."""
+
+    status = 429
+    type = "requests"
+    default_code = "rate_limit_exceeded"
+
+
+class TokensLimited(RateLimited):
+    """A limit of tokens was reached."""
+
+    type = "tokens"
+
+
+class InsufficientQuota(GatewayError):
+    """A budget is used up."""
+
+    status = 429
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+
+
 class Internal(GatewayError):
     default_code = "internal_error"
 
@@ -148,6 +186,13 @@ class ShuttingDown(GatewayError):
 
     status = 503
     default_code = "shutting_down"
+
+
+class LedgerUnavailable(GatewayError):
+    """The ledger cannot be written, and what is not in the books is not served; or it cannot be asked."""
+
+    status = 503
+    default_code = "ledger_unavailable"
 
 
 class UpstreamError(GatewayError):

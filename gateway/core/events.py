@@ -8,9 +8,8 @@ Knows nothing about wire formats or who asked.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 Logprobs: TypeAlias = tuple[Mapping[str, Any], ...]
@@ -19,10 +18,15 @@ Logprobs: TypeAlias = tuple[Mapping[str, Any], ...]
 
 @dataclass(slots=True, frozen=True)
 class Text:
-    """Visible text, any number of characters; ``logprobs`` covers exactly the tokens of this text."""
+    """Visible text, any number of characters; ``logprobs`` covers the tokens that are wholly in this text.
+
+    ``starts`` are the places in the text where those tokens begin; None where they follow one another from
+    its first character on.
+    """
 
     text: str
     logprobs: Logprobs | None = None
+    starts: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -116,24 +120,39 @@ def split(event: Text, at: int) -> tuple[Text, Text]:
     """Cut a text event after ``at`` characters. A token that straddles the cut belongs to neither part."""
     if event.logprobs is None:
         return Text(event.text[:at]), Text(event.text[at:])
-    before, after, length = 0, 0, 0
-    for entry in event.logprobs:
-        after += length < at
-        length += len(entry.get("token", ""))
-        before += length <= at
-    return Text(event.text[:at], event.logprobs[:before]), Text(event.text[at:], event.logprobs[after:])
+    before: list[Token] = []
+    after: list[Token] = []
+    for start, end, entry in tokens(event):
+        if end <= at and (start < at or at == len(event.text)):
+            before.append((start, entry))
+        elif start >= at:
+            after.append((start - at, entry))
+    return _covered(event.text[:at], before), _covered(event.text[at:], after)
+
+
+Token: TypeAlias = tuple[int, Mapping[str, Any]]
+"""Where it begins, and its entry."""
+
+
+def tokens(event: Text) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
+    """Start and end of each token of this text, with its entry."""
+    entries = event.logprobs or ()
+    if event.starts is not None:
+        for start, entry in zip(event.starts, entries, strict=True):
+            yield start, start + len(entry.get("token", "")), entry
+        return
+    start = 0
+    for entry in entries:
+        end = start + len(entry.get("token", ""))
+        yield start, end, entry
+        start = end
 
 
 def whole_tokens(event: Text, at: int) -> int:
-    """The last place up to ``at`` that lies between two tokens; ``at`` itself if the tokens are not known."""
-    if event.logprobs is None:
-        return at
-    length = 0
-    for entry in event.logprobs:
-        following = length + len(entry.get("token", ""))
-        if following > at:
-            return length
-        length = following
+    """The last place up to ``at`` that lies in no token; ``at`` itself if the tokens are not known."""
+    for start, end, _ in tokens(event):
+        if end > at:
+            return min(start, at)
     return at  # tokens that are used up bind nothing
 
 
@@ -142,4 +161,20 @@ def joined(pieces: Sequence[Text]) -> Text:
     text = "".join([piece.text for piece in pieces])
     if all(piece.logprobs is None for piece in pieces):
         return Text(text)
-    return Text(text, tuple(chain.from_iterable(piece.logprobs or () for piece in pieces)))
+    found: list[Token] = []
+    before = 0
+    for piece in pieces:
+        found += [(before + start, entry) for start, _, entry in tokens(piece)]
+        before += len(piece.text)
+    return _covered(text, found)
+
+
+def _covered(text: str, found: Sequence[Token]) -> Text:
+    """A text with these of its tokens."""
+    entries = tuple(entry for _, entry in found)
+    following = 0
+    for start, entry in found:
+        if start != following:
+            return Text(text, entries, tuple(start for start, _ in found))
+        following += len(entry.get("token", ""))
+    return Text(text, entries)

@@ -1,4 +1,4 @@
-"""FastChat's own requests (0.2.36): a chat whose messages are a finished prompt, and the check of tokens.
+"""Chats as FastChat takes them (0.2.36), their messages or a finished prompt, and its check of tokens.
 
 Rule: a text in place of messages is the prompt, as it is there; anything else is a chat like any other.
 Knows nothing about tokenizers.
@@ -6,13 +6,14 @@ Knows nothing about tokenizers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.body import checked, read_json
 from gateway.core.call import Call, Traits, for_choices
 from gateway.core.completions import no_chat, verbatim
+from gateway.core.errors import BadRequest
 from gateway.core.plan import Origin, plan
 from gateway.core.spec import ModelSpec
 from gateway.core.wire import ChatRequest, Message, parse_chat
@@ -47,22 +48,21 @@ class Checks(BaseModel):
 
 def parse_fastchat(body: bytes) -> ChatRequest:
     """The chat in these bytes. Raises ``BadRequest`` as ``parse_chat`` does."""
-    data = read_json(body)
-    if isinstance(data, dict) and isinstance(text := data.get("messages"), str):
-        chat = checked(TextChat, {**_without(data, "messages"), "text": text})
-        no_chat(chat)
-        return chat
-    return parse_chat(body)
+    try:
+        return parse_chat(body)
+    except BadRequest as error:
+        if error.param != "messages":
+            raise
+        data = read_json(body)
+        if not isinstance(data, dict) or not isinstance(text := data.pop("messages", None), str):
+            raise
+    chat = checked(TextChat, {**data, "text": text})
+    no_chat(chat)
+    return chat
 
 
-def _without(data: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key != name}
-
-
-def fastchat_calls(
-    request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin
-) -> tuple[Call, ...]:
-    """One call for each choice."""
+def fastchat_calls(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> tuple[Call, ...]:
+    """The same chat or text for every choice, but for its seed."""
     if isinstance(request, TextChat):
         call: Call = verbatim(request, request.text, spec, traits, origin)
     else:

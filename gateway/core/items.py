@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from gateway.core.errors import BadRequest
+from gateway.core.places import AT
 
 Item: TypeAlias = Mapping[str, Any]
 Message: TypeAlias = dict[str, Any]
@@ -22,7 +23,7 @@ _TEXTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 
 
 def messages(items: Iterable[Any], recall: Recall, where: str = "input") -> list[Message]:
-    """The messages of a conversation. Raises ``BadRequest`` that names the item."""
+    """The messages of a conversation, images with their places. Raises ``BadRequest`` that names the item."""
     said = _Conversation()
     for index, item in enumerate(items):
         at = f"{where}[{index}]"
@@ -137,7 +138,7 @@ def _part(part: Any, at: str) -> dict[str, Any]:
         image = {"url": _text(part, "image_url", at)}
         if part.get("detail") is not None:
             image["detail"] = _text(part, "detail", at)
-        return {"type": "image_url", "image_url": image}
+        return {"type": "image_url", "image_url": image, AT: at}
     if not isinstance(kind, str):
         raise _wrong(at, 'must be an object with a type, such as {"type": "input_text", "text": ...}')
     named = kind if kind.isidentifier() and len(kind) <= 64 else "unknown"

@@ -1,9 +1,10 @@
 """Tools over a prompt: how the model is told of them, and what is then looked for in its answer.
 
-Rule: the template's own form where it has one; otherwise words in the dialect that the model writes. A call
-that must come is begun by the prompt; where a dialect cannot begin one without a name, and there are several,
-the wish is noted as ignored. Control strings in definitions are defused like those of messages. Messages have
-their content as text.
+Rule: the template's own form where it has one, unless that is known to teach another dialect than the
+model's; otherwise words in the dialect that the model writes. A call that must come is begun by the prompt,
+or held to its schema; where a dialect cannot begin one without a name, and there are several, the wish is
+noted as ignored. Control strings in definitions are defused like those of messages. Messages have their
+content as text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gateway.core.call import Marks, Tooling
+from gateway.core.call import Tooling
 from gateway.core.errors import BadRequest
 from gateway.core.spec import ModelSpec
 from gateway.core.template import TemplateError
@@ -29,49 +30,53 @@ class Offer(NamedTuple):
     tooling: Tooling | None = None
     neutralised: int = 0
     ending: str = ""
-    reasoning: Marks | None = None  # what of the model's is still to come
     schema: Mapping[str, Any] | None = None  # of what follows ``ending``
     stops: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()  # parameters that had no effect
+
+    @property
+    def forces(self) -> bool:
+        """Whether the answer can only be a call."""
+        return bool(self.ending) or self.schema is not None
 
 
 def offer(messages: Sequence[Message], tools: Toolset | None, spec: ModelSpec) -> Offer:
     """These tools, offered to this model. Raises ``BadRequest`` for control strings that are refused."""
     dialect = DIALECTS[spec.dialect or spec.template.dialect]
+    own = spec.template.teaches(dialect.name)
     if any(message.get("tool_calls") or message["role"] in RESULT for message in messages):
-        messages = _fitting(messages, dialect) if spec.template.renders_tools else told(messages, dialect)
+        messages = _fitting(messages, dialect) if own else told(messages, dialect)
     if tools is None:
         silent = Tooling(dialect.name, ()) if dialect.always else None
-        return Offer(messages, tooling=silent, reasoning=spec.reasoning)
+        return Offer(messages, tooling=silent)
     try:
         definitions, count = spec.template.guard.value(tools.definitions, spec.control_tokens)
     except TemplateError as exc:
         field = "functions" if tools.legacy else "tools"
         raise BadRequest(str(exc), param=field, code="control_tokens") from None
-    begin = dialect.prefix(_one(dialect, tools)) if tools.required else ""
-    thinks = spec.reasoning
-    closed = thinks.end + "\n\n" if begin and thinks is not None and thinks.starts_open else ""
+    one = _one(dialect, tools, spec.guided)
+    schema = dialect.schema(tools.definitions, one) if tools.required and spec.guided else None
+    begin = dialect.prefix(one, held=schema is not None) if tools.required else ""
     return Offer(
         messages=messages,
-        shown=definitions if spec.template.renders_tools else dialect.instruct(definitions),
+        shown=definitions if own else dialect.instruct(definitions),
         tooling=Tooling(dialect.name, tools.definitions, begin, tools.single),
         neutralised=count,
-        ending=closed + begin,
-        reasoning=None if begin else thinks,
-        schema=dialect.schema(tools.definitions, _one(dialect, tools)) if begin and spec.guided else None,
+        ending=begin,
+        schema=schema,
         stops=dialect.stops,
-        ignored=() if begin or not tools.required else ("tool_choice",),
+        ignored=() if begin or schema is not None or not tools.required else ("tool_choice",),
     )
 
 
 RESULT = ("tool", "function")
 
 
-def _one(dialect: Dialect, tools: Toolset) -> str | None:
-    """The function that must be called, if it can only be one."""
-    if tools.named is None and not dialect.prefix(None) and len(tools.names) == 1:
-        return tools.names[0]
-    return tools.named
+def _one(dialect: Dialect, tools: Toolset, guided: bool) -> str | None:
+    """The function that must be called, if it can only be one and its name has to be written for it."""
+    if tools.named is not None or len(tools.names) > 1:
+        return tools.named
+    return tools.names[0] if guided or not dialect.prefix(None) else None
 
 
 def _fitting(messages: Sequence[Message], dialect: Dialect) -> list[Message]:

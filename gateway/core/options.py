@@ -1,6 +1,7 @@
 """What clients tell templates beside messages: ``reasoning_effort`` and ``chat_template_kwargs``.
 
-Rule: only variables that change how a model answers, with plain values; anything else is a 400.
+Rule: only variables that change how a model answers, with plain values; anything else is a 400. One that the
+template does not look at is named as ignored.
 """
 
 from __future__ import annotations
@@ -9,11 +10,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.errors import BadRequest
+from gateway.core.template import Template
 from gateway.core.wire import ChatRequest
 
 OPTIONS = frozenset({"enable_thinking", "thinking", "thinking_budget", "reasoning_effort", "date_string"})
+EFFORT = "reasoning_effort"
+KWARGS = "chat_template_kwargs."  # before the name of one, where it is named
 MAX_OPTION = 64  # characters
 NONE: Mapping[str, Any] = {}
+
+
+def heard(request: ChatRequest, template: Template) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The options that this template looks at, and the names of those that it does not."""
+    found = options(request)
+    given = (request.model_extra or {}).get("chat_template_kwargs") or NONE
+    ignored = [KWARGS + name for name in given if name not in template.variables]
+    if _effort(request) is not None and EFFORT not in template.variables:
+        ignored.insert(0, EFFORT)
+    return {name: found[name] for name in found if name in template.variables}, tuple(ignored)
+
+
+def _effort(request: ChatRequest) -> Any:
+    return (request.model_extra or {}).get(EFFORT)
 
 
 def options(request: ChatRequest) -> Mapping[str, Any]:
@@ -22,8 +40,8 @@ def options(request: ChatRequest) -> Mapping[str, Any]:
     if not extra:
         return NONE
     found: dict[str, Any] = {}
-    if isinstance(effort := extra.get("reasoning_effort"), str):
-        found["reasoning_effort"] = effort[:MAX_OPTION]
+    if isinstance(effort := _effort(request), str):
+        found[EFFORT] = effort[:MAX_OPTION]
     given = extra.get("chat_template_kwargs")
     if given is None:
         return found

@@ -6,7 +6,7 @@ what has no effect is noted for the client. Knows nothing about how a call is se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -22,14 +22,16 @@ from gateway.core.call import (
     Watch,
     notable,
 )
+from gateway.core.conversation import SYSTEM, Conversation, conversation, refuse_images
 from gateway.core.errors import BadRequest
 from gateway.core.offer import Offer, offer
-from gateway.core.options import options
+from gateway.core.options import heard
 from gateway.core.parameters import IGNORED, KNOWN, OPENAI, REJECTED, SAMPLING
 from gateway.core.spec import ModelSpec
-from gateway.core.structured import Format, instructed, parse_format
-from gateway.core.template import TemplateError, neutralise
-from gateway.core.toolset import modern, toolset
+from gateway.core.structured import parse_format
+from gateway.core.template import TemplateError
+from gateway.core.thought import closed, thought
+from gateway.core.toolset import toolset
 from gateway.core.wire import ChatRequest, text_of
 
 
@@ -56,12 +58,19 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
     form = parse_format(request.response_format)
     tools = toolset(request)
     held = spec.guided and tools is None  # a schema for the whole answer would leave no way to call a tool
-    messages, neutralised = _messages(request, spec, None if held else form)
-    offered = offer(messages, tools, spec)
-    prompt = _render(spec, offered, origin.now, options(request))
-    verbatim = len(messages) == 1 and prompt == messages[0]["content"]
+    said = conversation(request, spec, None if held else form)
+    offered = offer(said.messages, tools, spec)
+    chosen, unheard = heard(request, spec.template)
+    prompt = _render(spec, offered, origin.now, chosen)
+    _check_images(prompt, said, spec)
+    verbatim = len(said.messages) == 1 and prompt == said.messages[0]["content"]
+    marks = thought(prompt, spec.reasoning, chosen)
+    if offered.forces or (held and form is not None):
+        prompt, marks = closed(prompt, marks)
     prompt += offered.ending
     watch = _watch(request, spec, traits, (prompt, verbatim), offered)
+    watch = replace(watch, reasoning=None if offered.forces else marks)
+    ignored += unheard
     if form is not None:
         ignored += form.ignored
         watch = replace(watch, guaranteed=held, json=None if held else form)
@@ -70,6 +79,8 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
         arguments["json_schema"] = form.schema or {"type": "object"}
     if offered.schema is not None:
         arguments["json_schema"] = offered.schema
+    if said.images:
+        arguments["images"] = list(said.images)
     return PromptCall(
         prompt=prompt,
         arguments=arguments,
@@ -78,7 +89,9 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
         request_id=origin.request_id,
         sender=sender(request, spec.name, origin.key),
         watch=watch,
-        notes=Notes((ignored + offered.ignored + unknown)[:MAX_NOTED], neutralised + offered.neutralised),
+        notes=Notes(
+            (ignored + offered.ignored + unknown)[:MAX_NOTED], said.neutralised + offered.neutralised
+        ),
     )
 
 
@@ -91,7 +104,6 @@ def _watch(
     return Watch(
         echo=_echoes(prompt, spec, traits, verbatim),
         boundary=(*boundary, *offered.stops),
-        reasoning=offered.reasoning,
         tooling=offered.tooling,
         stops=_client_stops(request, spec),
     )
@@ -141,7 +153,6 @@ def _idle(request: ChatRequest) -> tuple[str, ...]:
     return tuple(name for name in named if _value(request, name) is not None)
 
 
-SYSTEM = ("system", "developer")
 _WITHOUT_EFFECT = IGNORED | {row.name for row in REJECTED}
 
 
@@ -159,53 +170,27 @@ def _unknown(request: ChatRequest, traits: Traits) -> tuple[Mapping[str, Any], t
     return passed, notable(name for name in fields if name not in passed)
 
 
-def _messages(
-    request: ChatRequest, spec: ModelSpec, form: Format | None
-) -> tuple[Sequence[Mapping[str, Any]], int]:
-    """Messages as templates take them (content as text), control strings in user text defused.
-
-    ``form``: JSON to ask the model for in words.
-    """
-    said: Sequence[Mapping[str, Any]] = request.messages
-    if form is not None:
-        said = instructed(said, form, "user" if spec.template.ignores_system else "system")
-    messages = [_plain(message, index) for index, message in enumerate(said)]
-    try:
-        safe, count = neutralise(messages, spec.template, spec.control_tokens)
-    except TemplateError as exc:
-        raise BadRequest(str(exc), param="messages", code="control_tokens") from None
-    if spec.system_default and not any(m["role"] in SYSTEM for m in request.messages):
-        safe = _introduced(safe, spec.system_default)
-    return safe, count
-
-
-def _introduced(messages: Sequence[Mapping[str, Any]], default: str) -> Sequence[Mapping[str, Any]]:
-    """With the model's own system message, before what the gateway may have put into one."""
-    first = messages[0]
-    if first["role"] != "system":
-        return [{"role": "system", "content": default}, *messages]
-    return [{**first, "content": f"{default}\n\n{first['content']}"}, *messages[1:]]
-
-
-def _plain(message: Mapping[str, Any], index: int) -> Mapping[str, Any]:
-    """A message whose content is text, its call in today's form."""
-    content = message.get("content")
-    if type(content) is str and "function_call" not in message:
-        return message
-    where = f"messages[{index}]"
-    return {**modern(message, where), "content": text_of(content, f"{where}.content")}
-
-
 def _render(spec: ModelSpec, offered: Offer, now: datetime, chosen: Mapping[str, Any]) -> str:
     try:
         safe, _ = spec.template.guard.value(chosen, spec.control_tokens) if chosen else (chosen, 0)
         prompt = spec.template.render(offered.messages, tools=offered.shown, options=safe, now=now)
         prompt.encode()
-    except UnicodeEncodeError:  # JSON inside the arguments of a tool call can spell one
-        raise BadRequest("A message holds half of a surrogate pair.", param="messages") from None
+    except UnicodeEncodeError:  # JSON in the arguments of a call can spell half of a surrogate pair
+        return prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     except TemplateError as exc:
         raise BadRequest(f"The model's template refused these messages: {exc}", param="messages") from None
     return prompt
+
+
+def _check_images(prompt: str, said: Conversation, spec: ModelSpec) -> None:
+    """A template may drop what it has no place for, and the images are told apart by their order alone."""
+    token = spec.template.image
+    if said.images and token is not None and not token.shown(prompt, len(said.images)):
+        raise BadRequest(
+            "The model's template does not show each image once where it was sent.",
+            param="messages",
+            code="unsupported_content",
+        )
 
 
 def _echoes(prompt: str, spec: ModelSpec, traits: Traits, verbatim: bool) -> tuple[str, ...]:
@@ -213,7 +198,7 @@ def _echoes(prompt: str, spec: ModelSpec, traits: Traits, verbatim: bool) -> tup
     if traits.echo == "never" or (traits.echo == "auto" and verbatim):
         return ()
     bare = prompt
-    for control in spec.template.control:
+    for control in (*spec.template.control, *spec.template.guard.images):
         bare = bare.replace(control, "")
     return (prompt,) if bare == prompt else (prompt, bare)
 
@@ -225,9 +210,10 @@ def _client_stops(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
 def _arguments(request: ChatRequest, spec: ModelSpec, watch: Watch) -> dict[str, Any]:
     """The contract's arguments: the model's defaults, then what the client set.
 
-    The client's stops hold for visible text alone, so they go upstream only where all text is visible.
+    The client's stops hold for visible text alone, so they go upstream only where all text is visible; and
+    not beside a schema, because an answer that one of them cut is not what was promised.
     """
-    visible = watch.reasoning is None and watch.tooling is None and watch.json is None
+    visible = not (watch.reasoning or watch.tooling or watch.json or watch.guaranteed)
     stops = (*watch.boundary, *watch.stops) if visible else watch.boundary
     arguments = dict(spec.defaults)
     for field in request.model_fields_set & SAMPLING.keys():
@@ -255,6 +241,7 @@ def _ask_for_stream(request: ChatRequest, traits: Traits, watch: Watch) -> bool:
 def _chat_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: Origin) -> ChatCall:
     """Everything the client set, as it was: the server at the other end has its own template."""
     if not spec.images:
+        refuse_images(request.messages, spec)
         for index, message in enumerate(request.messages):
             text_of(message.get("content"), f"messages[{index}].content")
     passed, unknown = _unknown(request, traits)

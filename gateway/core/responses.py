@@ -19,7 +19,9 @@ from gateway.core.body import checked, read_json
 from gateway.core.call import MAX_NOTED, Call
 from gateway.core.errors import BadRequest
 from gateway.core.items import Item, Message, Recall, kind_of, messages
+from gateway.core.places import NONE, Places, taken
 from gateway.core.wire import MAX_MESSAGES, ChatRequest
+from gateway.core.wording import Wording
 
 Text: TypeAlias = Annotated[str, Field(max_length=512)]
 
@@ -84,7 +86,8 @@ class ResponsesRequest(ChatRequest):
     """The chat that was asked for, with what it was asked as."""
 
     asked: ResponsesBody
-    owner: str = ""  # name of the key that may read what is kept of it
+    places: Places = NONE  # of its images
+    owner: str = ""  # id of the key that may read what is kept of it
     kept: bool = False  # its response will be stored
 
 
@@ -99,8 +102,15 @@ def parse_responses(body: bytes) -> ResponsesRequest:
     """
     asked = checked(ResponsesBody, read_json(body))
     _refuse(asked)
-    said = conversation(asked, _not_yet, ())
-    return checked(ResponsesRequest, {**_chat_fields(asked), "messages": said, "asked": asked})
+    before: list[Message] = [{"role": "assistant", "content": ""}] if asked.previous_response_id else []
+    said, places = taken(conversation(asked, _not_yet, before), "image_url")
+    fields = {**_chat_fields(asked), "messages": said, "asked": asked, "places": places}
+    return checked(ResponsesRequest, fields)
+
+
+def reworded(error: BadRequest, request: ResponsesRequest) -> BadRequest:
+    """A refusal of the chat in the names of this API."""
+    return WORDING.error(error, request.places)
 
 
 def recalled(request: ResponsesRequest, owner: str, history: History, recall: Recall) -> ResponsesRequest:
@@ -110,7 +120,7 @@ def recalled(request: ResponsesRequest, owner: str, history: History, recall: Re
     items = asked.input if isinstance(asked.input, list) else ()
     if asked.previous_response_id or any(kind_of(item, "") == "item_reference" for item in items):
         before = history(asked.previous_response_id) if asked.previous_response_id else ()
-        told["messages"] = conversation(asked, recall, before)
+        told["messages"], told["places"] = taken(conversation(asked, recall, before), "image_url")
     return request.model_copy(update=told)
 
 
@@ -199,14 +209,28 @@ def _tools(asked: ResponsesBody) -> tuple[list[Any] | None, Any]:
     if kind == "function" and isinstance(name, str):
         return tools, {"type": "function", "function": {"name": name}}
     allowed = choice.get("tools")
-    if kind == "allowed_tools" and isinstance(allowed, list) and choice.get("mode") in ("auto", "required"):
-        names = [each.get("name") for each in allowed if isinstance(each, dict)]
-        return [each for each in tools or () if each["function"].get("name") in names], choice["mode"]
+    mode = choice.get("mode") or "auto"
+    if kind == "allowed_tools" and isinstance(allowed, list) and mode in ("auto", "required"):
+        return _allowed(tools or [], allowed), mode
     raise BadRequest(
-        "tool_choice must be none, auto, required, a function by its name, or allowed_tools with a mode.",
+        "tool_choice must be none, auto, required, a function by its name, or allowed_tools: auto, required.",
         param="tool_choice",
         code="invalid_value",
     )
+
+
+def _allowed(tools: Sequence[Any], allowed: Sequence[Any]) -> list[Any]:
+    """Those of the tools that are allowed. Raises ``BadRequest`` for one that is not among them."""
+    named = {tool["function"].get("name"): tool for tool in tools}
+    wanted = []
+    for index, each in enumerate(allowed):
+        name = each.get("name") if isinstance(each, dict) else None
+        if not isinstance(name, str) or name not in named:
+            where = f"tool_choice.tools[{index}]"
+            message = f"{where} names a function that is not among the tools."
+            raise BadRequest(message, param=where, code="invalid_value")
+        wanted.append(name)
+    return [tool for name, tool in named.items() if name in wanted]
 
 
 def _tool(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -234,7 +258,7 @@ def _format(format: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def noted(call: Call, request: ResponsesRequest, *, stores: bool) -> Call:
     """The call, with what had no effect under the names of this API."""
-    names = (*without_effect(request.asked, stores=stores), *map(in_our_terms, call.notes.ignored))
+    names = (*without_effect(request.asked, stores=stores), *map(WORDING.text, call.notes.ignored))
     ignored = tuple(dict.fromkeys(names))[:MAX_NOTED]
     return replace(call, notes=replace(call.notes, ignored=ignored))
 
@@ -253,28 +277,14 @@ def without_effect(asked: ResponsesBody, *, stores: bool) -> tuple[str, ...]:
     return tuple(name for name, given in idle.items() if given)
 
 
-_TERMS: Sequence[tuple[re.Pattern[str], str]] = (
-    (re.compile(r"(^messages\b|\bmessages(?=\[))(\[\d+\])?(\.content(\[\d+\])?)?"), "input"),
-    (re.compile(r"\bmax_(completion_)?tokens\b"), "max_output_tokens"),
-    (re.compile(r"\bresponse_format(\.json_schema)?"), "text.format"),
-    (re.compile(r"\breasoning_effort\b"), "reasoning.effort"),
-    (re.compile(r"^verbosity\b"), "text.verbosity"),
-    (re.compile(r"\b(tools\[\d+\]|tool_choice)\.function\b"), r"\1"),
-)
-
-
-def in_our_terms(text: str) -> str:
-    """Names of chat's fields, at the start of a text or in it, as this API has them."""
-    for pattern, name in _TERMS:
-        text = pattern.sub(name, text)
-    return text
-
-
-def reworded(error: BadRequest) -> BadRequest:
-    """A refusal of the chat, said of the fields that the client sent."""
-    return type(error)(
-        in_our_terms(error.message),
-        code=error.code,
-        param=error.param and in_our_terms(error.param),
-        headers=error.headers,
+WORDING = Wording(
+    (
+        (re.compile(r"(^messages\b|\bmessages(?=\[))(\[\d+\])?(\.content(\[\d+\])?)?"), "input"),
+        (re.compile(r"\bmax_(completion_)?tokens\b"), "max_output_tokens"),
+        (re.compile(r"\bresponse_format(\.json_schema)?"), "text.format"),
+        (re.compile(r"(?<![.\w])reasoning_effort\b"), "reasoning.effort"),
+        (re.compile(r"^verbosity\b"), "text.verbosity"),
+        (re.compile(r"^logprobs\b"), "top_logprobs"),
+        (re.compile(r"\b(tools\[\d+\]|tool_choice)\.function\b"), r"\1"),
     )
+)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.core.call import Marks
-from gateway.core.template import Template
+from gateway.core.template import FillIn, Template
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,6 +25,7 @@ class ModelSpec:
     max_output_tokens: int | None = None
     logprobs: bool = False
     images: bool = False
+    fill_in: FillIn | None = None  # how it is asked for the text between two others
     dialect: str | None = None  # how it writes calls of tools; None: as its template says
     reasoning: Marks | None = None
     guided: bool = False  # the backend constrains decoding by a schema

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gateway.core.events import Batch, Event, Finish, Text, joined, split, whole_tokens
+from gateway.core.events import Batch, Event, Finish, Text, ToolStart, joined, split, whole_tokens
 
 
 class Stops:
-    """A filter that cuts ``Text`` at the first of ``stops`` and ends the answer there."""
+    """A filter that cuts ``Text`` at the first of ``stops`` and ends the answer there.
+
+    An answer that called a tool before that ends as one that did.
+    """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops, self._firsts = _prepared(stops)
         self._held: Text | None = None  # the longest tail that may still become a stop
+        self._reason = "stop"
 
     def feed(self, batch: Batch) -> Batch:
         out: list[Event] = []
@@ -25,10 +29,12 @@ class Stops:
             if type(event) is not Text:
                 self._release(out)
                 out.append(event)
+                if type(event) is ToolStart:
+                    self._reason = "tool_calls"
             elif self._held is None and not self._may_begin(event.text):
                 out.append(event)
             elif stop := self._cut(event, out):
-                out.append(_finish(stop, batch[position + 1 :]))
+                out.append(_finish(self._reason, stop, batch[position + 1 :]))
                 return out
         return out
 
@@ -92,9 +98,9 @@ def _prepared(stops: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return kept, tuple({stop[0] for stop in kept})
 
 
-def _finish(stop: str, rest: Batch) -> Finish:
+def _finish(reason: str, stop: str, rest: Batch) -> Finish:
     """The end that a stop makes; the upstream's own count is kept if it has already come."""
     for event in rest:
         if isinstance(event, Finish):
-            return Finish("stop", usage=event.usage, stopped_by=stop, ignored=event.ignored)
-    return Finish("stop", stopped_by=stop)
+            return Finish(reason, usage=event.usage, stopped_by=stop, ignored=event.ignored)
+    return Finish(reason, stopped_by=stop)

@@ -23,7 +23,7 @@ def estimate(text: str) -> int:
     return wide - (-(len(text) - wide) // CHARACTERS_PER_TOKEN)
 
 
-COUNTED_AT_ONCE = 1 << 16  # characters: a longer text is counted in parts, each cut costing a token at most
+COUNTED_AT_ONCE = 1 << 14  # characters: a longer text is counted in parts, each cut costing a token at most
 
 
 class Tally:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from hashlib import blake2b
 from itertools import count
 
-from gateway.core.call import Call
+from gateway.core.call import Call, Watch
 from gateway.core.echo import Echo
-from gateway.core.events import Filter
+from gateway.core.events import Filter, Finish
 from gateway.core.reasoning import Thinking
 from gateway.core.stops import Stops
 from gateway.core.structured import Extract
@@ -42,6 +42,20 @@ def filters(call: Call, index: int = 0) -> list[Filter]:
     if watch.stops:
         made.append(Stops(watch.stops))
     return made
+
+
+def complete(finish: Finish | None, watch: Watch) -> bool:
+    """Whether an answer is all that its model had to say, and so can be judged.
+
+    One that was cut, by a length, a filter or a stop of the client's, tells so itself; one that calls a tool
+    is none yet.
+    """
+    if finish is None or finish.reason in CUT:
+        return False
+    return finish.stopped_by not in watch.stops or finish.stopped_by in watch.boundary
+
+
+CUT = ("length", "content_filter", "tool_calls")
 
 
 def _ids(request_id: str, index: int) -> Callable[[], str]:

@@ -190,10 +190,11 @@ def text_of(content: Any, where: str) -> str:
         raise BadRequest(
             f"{where} must be a string, a list of parts, or null.", param=where, code="invalid_value"
         )
-    return "".join(_part_text(part, f"{where}[{i}]") for i, part in enumerate(content))
+    return "".join(part_text(part, f"{where}[{i}]") for i, part in enumerate(content))
 
 
-def _part_text(part: Any, where: str) -> str:
+def part_text(part: Any, where: str) -> str:
+    """The text of one part. Raises ``BadRequest`` for any other."""
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
         return str(part["text"])

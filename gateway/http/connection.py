@@ -30,6 +30,7 @@ class Deadlines:
 
     head: float = 20.0  # from a request's first byte, or the connection's start, to the end of its head
     stall: float = 60.0  # without the client taking a byte of what is there for it
+    linger: float = 0.25  # that an idle connection stays at the end, for a request that is on its way
 
 
 class Connection(HttpToolsProtocol):
@@ -42,6 +43,7 @@ class Connection(HttpToolsProtocol):
         self.transport = Corked(transport, self.loop)  # type: ignore[assignment]
         self._outside_body = 0  # bytes received since a head ended or a body went on
         self._too_large = False
+        self._ending = False  # no request after this one
         self._untaken = 0  # bytes that the client did not take yet
         self._taken_at = now = self.loop.time()
         self._head_since: float | None = now
@@ -96,10 +98,30 @@ class Connection(HttpToolsProtocol):
         self._outside_body = 0
         self._head_since = None
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._outside_body = 0
         super().on_body(body)
+
+    def shutdown(self) -> None:
+        """The server ends. An idle connection closed at once would take along a request just sent."""
+        self._ending = True
+        running = self.cycle is not None and not self.cycle.response_complete
+        if running and not self.cycle.response_started:
+            self.cycle.keep_alive = False  # the client is told with the answer
+        elif not running:
+            self.loop.call_later(self.deadlines.linger, self._end)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._ending:
+            self.loop.call_later(self.deadlines.linger, self._end)
+
+    def _end(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def _head_size(self) -> int:
         line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")

@@ -30,6 +30,7 @@ BODY_TIMEOUT = 60.0  # seconds for the whole request body to arrive
 LINGER_BYTES = 64 << 20
 LINGER_TIMEOUT = 5.0  # seconds
 UNWATCHED = 0.02  # seconds before a client's departure is looked for
+NAMED = (b"x-request-id",)  # headers of an answer that tell the request's id
 
 _ONCE = frozenset(
     {
@@ -114,9 +115,10 @@ def _too_large(limit: int) -> TooLarge:
 class Exchange:
     """The answering half: at most one status line, then a body, or a cut connection."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, named: tuple[bytes, ...] = NAMED) -> None:
+        """``named``: the headers that tell the request's id."""
         self._send = send
-        self._request_id = request_id.encode()
+        self._identity = [(name, request_id.encode()) for name in named]
         self.status = 0  # 0 until headers were sent
 
     @property
@@ -169,7 +171,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data})
 
     def _pairs(self, headers: Mapping[str, str], content_type: str) -> Pairs:
-        pairs = [(b"content-type", content_type.encode()), (b"x-request-id", self._request_id)]
+        pairs = [(b"content-type", content_type.encode()), *self._identity]
         pairs += [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         return pairs
 
@@ -178,17 +180,24 @@ def _nothing(waited: float) -> None:
     """What a request that says nothing else does when it proves slow."""
 
 
+Join: TypeAlias = Callable[["Presence"], Callable[[], None]]
+"""What is called with a request that takes a while; what it returns is called at the end."""
+
+
 class Presence:
     """Cancels the work inside ``with`` when the client goes away, and says so as ``ClientGone``.
 
     uvicorn cancels nothing by itself when a client leaves a request that is still being answered. The watch
     begins ``UNWATCHED`` seconds in: a task for each short answer would cost more than it could save. Then
-    ``slow`` is called too.
+    ``slow`` is called too, and ``join``; what that returns is called at the end.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, join: Join | None = None) -> None:
         self.slow: Callable[[float], None] = _nothing
+        self.ended: GatewayError | None = None  # why somebody else ended the work
         self._receive = receive
+        self._join = join
+        self._leave: Callable[[], None] | None = None
         self._left = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -202,8 +211,14 @@ class Presence:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        if self._leave is not None:
+            self._leave()
         if self._watcher is not None:
             self._watcher.cancel()
+        if self.ended is not None and self._worker is not None:
+            self._worker.uncancel()
+            if kind is asyncio.CancelledError or exc is None:
+                raise self.ended
         if self._left and self._worker is not None:
             self._worker.uncancel()
             if kind is asyncio.CancelledError or exc is None:
@@ -211,11 +226,19 @@ class Presence:
 
     def _begin(self) -> None:
         self.slow(UNWATCHED)
+        if self._join is not None:
+            self._leave = self._join(self)
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def end(self, error: GatewayError) -> None:
+        """Cancel the work, and say ``error`` in place of that."""
+        if self.ended is None and not self._left and self._worker is not None:
+            self.ended = error
+            self._worker.cancel()
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._left = True
-        if self._worker is not None:
+        if self._worker is not None and self.ended is None:
+            self._left = True
             self._worker.cancel()

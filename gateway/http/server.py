@@ -1,4 +1,4 @@
-"""The gateway's server: uvicorn, as one process or several, with its log.
+"""The gateway's server: uvicorn, with its log. Several processes of it are `gateway/http/workers.py`.
 
 Rule: what was cut on purpose is no error, and what is logged holds no value that a request brought. Requests
 that the end finds unanswered are told so. Knows nothing about what is served.
@@ -12,24 +12,21 @@ import logging
 import signal
 import socket
 import ssl
-import threading
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from orjson import dumps
 
 from gateway.core.errors import ShuttingDown
 from gateway.http.connection import Connection
 from gateway.http.exchange import Exchange, Receive, Scope, Send
+from gateway.telemetry.lines import stamp
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -67,10 +64,12 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def configure(app: App | str, drain: float, tls: Tls | None = None, workers: int = 1) -> uvicorn.Config:
+def configure(
+    app: App | str, drain: float, tls: Tls | None = None, workers: int = 1, *, json: bool = False
+) -> uvicorn.Config:
     """uvicorn's settings for ``app``, or for a factory given as ``module:name``.
 
-    ``drain`` are the seconds that open requests get at the end.
+    ``drain`` are the seconds that open requests get at the end; ``json``: each line of the log is an object.
     """
     return uvicorn.Config(
         app,
@@ -80,7 +79,7 @@ def configure(app: App | str, drain: float, tls: Tls | None = None, workers: int
         ws="none",
         lifespan="on",
         interface="asgi3",
-        log_config=LOGGING,
+        log_config=logging_config("json" if json else "plain"),
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -114,6 +113,12 @@ class _Announced(uvicorn.Server):
         self._ready()
 
 
+def ignore_replacing() -> None:
+    """SIGUSR2 is for the process that starts workers; any other would be ended by it."""
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 class Running:
     """One process that serves; ``ready`` is called when connections are accepted."""
 
@@ -126,6 +131,7 @@ class Running:
         # uvicorn repeats the signal that stopped it when it is done; by default that would end us there.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._server.handle_exit)
+        ignore_replacing()
         self._server.run(sockets=[self._sock])
 
     def stop(self) -> None:
@@ -135,41 +141,6 @@ class Running:
     @property
     def stopping(self) -> bool:
         return self._server.should_exit
-
-
-def run_workers(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> bool:
-    """Serve by ``config.workers`` processes until SIGINT or SIGTERM; SIGHUP replaces them one by one.
-
-    False if they could not start.
-    """
-    threading.Thread(target=_when_accepting, args=(sock, ready), daemon=True).start()
-    supervisor = Multiprocess(config, sockets=[sock])
-    supervisor.run()
-    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-
-
-def _when_accepting(sock: socket.socket, then: Callable[[], None]) -> None:
-    host, port = sock.getsockname()[:2]
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    while True:
-        try:
-            socket.create_connection((local, port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return then()
-
-
-def leave_with_parent() -> None:
-    """Let this worker end when the process that started it is gone, however that came about."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_outlive, args=(parent.join,), daemon=True).start()
-
-
-def _outlive(join: Callable[[], None]) -> None:
-    join()
-    signal.raise_signal(signal.SIGTERM)
 
 
 def stoppable(app: App) -> App:
@@ -226,18 +197,30 @@ def _places(error: BaseException) -> Iterator[str]:
     yield f"{type(error).__module__}.{type(error).__qualname__}"
 
 
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"expected": {"()": "gateway.http.server.Expected"}},
-    "formatters": {
-        "plain": {
-            "()": "gateway.http.server.WithoutValues",
-            "format": "%(asctime)s %(levelname)s %(message)s",
+class AsJson(WithoutValues):
+    """One object a line, beside the lines of requests."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": stamp(record.created),
+            "level": record.levelname.lower(),
+            "event": "log",
+            "message": record.getMessage(),
         }
-    },
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["expected"]},
-    },
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return dumps({name: value.encode(errors="replace").decode() for name, value in line.items()}).decode()
+
+
+def logging_config(formatter: Literal["plain", "json"]) -> dict[str, Any]:
+    """What `logging.config` is told."""
+    handler = {"class": "logging.StreamHandler", "formatter": formatter, "filters": ["expected"]}
+    plain = {"()": "gateway.http.server.WithoutValues", "format": "%(asctime)s %(levelname)s %(message)s"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"expected": {"()": "gateway.http.server.Expected"}},
+        "formatters": {"plain": plain, "json": {"()": "gateway.http.server.AsJson"}},
+        "handlers": {"stderr": handler},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+    }

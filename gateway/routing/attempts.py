@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from gateway.auth import Caller
+from gateway.auth import ANYONE, Caller
 from gateway.core.errors import GatewayError, NoContainer, UpstreamBusy
+from gateway.core.gpu import Payer
 from gateway.routing.routes import READINESS, Deployment, Routes
 from gateway.routing.target import Target
 from gateway.routing.visit import Visit
@@ -35,8 +36,16 @@ class Candidate:
     patient: bool = True
     wakes: bool = False
 
-    def visit(self) -> Visit:
-        return Visit(self.patient, self.wakes)
+    def visit(self, caller: Caller = ANYONE) -> Visit:
+        """A call's way to it, on the account of this caller."""
+        payer = Payer(caller.id, caller.name, caller.team, self.deployment.spec.name)
+        return Visit(
+            self.patient,
+            self.wakes,
+            priority=caller.priority,
+            payer=payer,
+            upstream=self.upstream.name,
+        )
 
 
 class Attempts:
@@ -55,9 +64,16 @@ class Attempts:
         self._cold_ones: list[Target] = []  # upstreams of the model that had no container
         own = routes.in_turn(deployment)
         self.current = Candidate(deployment, own[0], self._waits, cold != "wait")
+        self.fallbacks = 0  # calls to other models
+        self.refused: GatewayError | None = None  # what the first limit said that kept it from one
         self._beside = iter(own[1:])
         self._fallback = self._of_other_models()
         deployment.retries.earn(now)
+
+    @property
+    def wanted(self) -> str:
+        """The model that was asked for."""
+        return self._deployment.spec.name
 
     def after(self, error: GatewayError) -> Iterator[Candidate]:
         """Where the request may be tried after ``error``, best first; nothing if the client must hear it."""
@@ -75,7 +91,9 @@ class Attempts:
 
     def spend(self, error: GatewayError, now: float) -> bool:
         """Pay for one more call after ``error``."""
-        return isinstance(error, FREE) or self._deployment.retries.spend(now)
+        paid = isinstance(error, FREE) or self._deployment.retries.spend(now)
+        self.fallbacks += paid and self.current.deployment is not self._deployment
+        return paid
 
     def _after_failure(self) -> Iterator[Candidate]:
         failed = self.current.deployment

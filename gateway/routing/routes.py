@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.allowances import NO_LIMITS, Budget, Limits
 from gateway.auth import ANYONE, Caller
 from gateway.core.errors import BadRequest, ModelNotFound
+from gateway.core.price import FREE, Price
 from gateway.core.spec import ModelSpec
 from gateway.routing.budget import RetryBudget
 from gateway.routing.lifecycle import State
@@ -45,6 +47,23 @@ class Deployment:
     detokenize: Decode | None = None
     json_stream: Literal["live", "buffered"] = "live"
     repair_attempts: int = 1
+    price: Price = FREE
+    limits: Limits = NO_LIMITS
+    budgets: tuple[Budget, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def priced(self) -> bool:
+        """Whether its requests cost dollars."""
+        return bool(self.price)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the GPU time of its requests is counted."""
+        return any(target.metered for target in self.upstreams)
 
 
 class Routes:

@@ -1,19 +1,28 @@
 """How many calls an upstream gets at once, who waits for that, and whose turn is next.
 
-Rule: a free slot goes to the waiting key that holds the fewest, equals in turn, so that a key which floods
-delays only itself; where the queue is full, the key that fills it gives way. A waiter that is cancelled
-leaves at once. The limit yields when the upstream says that it is full, and recovers with every call that
-ends. Knows nothing about what is being asked.
+Rule: a free slot goes to the waiting key of the highest priority; among equals to the one that holds the
+fewest, then in turn, so that a key which floods delays only itself. Where the queue is full, a lower priority
+gives way, else the key that fills it. A waiter that is cancelled leaves at once. The limit yields when the
+upstream says that it is full, and recovers with every call that ends. Knows nothing of what is being asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass, field
 
 from gateway.core.errors import Overloaded
 
 RETRY_AFTER = 5  # seconds
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Those of one key who wait, the longest first."""
+
+    priority: int = 0  # of the key, as it was last said
+    turns: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
 class Slots:
@@ -26,7 +35,7 @@ class Slots:
         self._limit = float(limit)
         self._places = places
         self._held: dict[str, int] = {}  # slots by key, without zeros
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by key, the longest unserved first
+        self._queues: dict[str, _Queue] = {}  # by key, the longest unserved first; none is empty
 
     @property
     def limit(self) -> int:
@@ -44,16 +53,17 @@ class Slots:
         self._hold(key)
         return True
 
-    async def wait(self, key: str, seconds: float, *, first: bool = False) -> None:
+    async def wait(self, key: str, seconds: float, *, first: bool = False, priority: int = 0) -> None:
         """Wait for a slot; ``first``: ahead of the others of this key. Raises ``Overloaded``."""
         if not first and self.waiting >= self._places:
-            self._make_room(key)
+            self._make_room(key, priority)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._queues.setdefault(key, deque())
+        queue = self._queues.setdefault(key, _Queue())
+        queue.priority = priority
         if first:
-            queue.appendleft(turn)
+            queue.turns.appendleft(turn)
         else:
-            queue.append(turn)
+            queue.turns.append(turn)
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
@@ -83,17 +93,17 @@ class Slots:
 
     def _hand_over(self) -> None:
         while self.waiting and not self.full:
-            key = min(self._queues, key=lambda one: self._held.get(one, 0))
+            key = min(self._queues, key=lambda one: (-self._queues[one].priority, self._held.get(one, 0)))
             turn = self._next(key, self._queues.pop(key))
             if not turn.done():  # a waiter that was cancelled may not have run since
                 self._hold(key)
                 turn.set_result(None)
 
-    def _next(self, key: str, queue: deque[asyncio.Future[None]]) -> asyncio.Future[None]:
+    def _next(self, key: str, queue: _Queue) -> asyncio.Future[None]:
         """The first in this queue, which goes behind those of other keys."""
-        turn = queue.popleft()
+        turn = queue.turns.popleft()
         self.waiting -= 1
-        if queue:
+        if queue.turns:
             self._queues[key] = queue
         return turn
 
@@ -103,29 +113,37 @@ class Slots:
 
     def _leave(self, key: str, turn: asyncio.Future[None]) -> None:
         """Out of the queue; a slot that came too late is passed on."""
-        queue = self._queues.get(key, ())
-        if turn in queue:
+        queue = self._queues.get(key)
+        if queue is not None and turn in queue.turns:
             self._drop(key, turn)
         elif turn.done() and not turn.cancelled() and turn.exception() is None:
             self._release(key)
 
     def _drop(self, key: str, turn: asyncio.Future[None]) -> None:
-        queue = self._queues[key]
-        queue.remove(turn)
+        turns = self._queues[key].turns
+        turns.remove(turn)
         self.waiting -= 1
-        if not queue:
+        if not turns:
             del self._queues[key]
 
-    def _make_room(self, key: str) -> None:
-        """Turn away the newest of the key that waits most, if that is not the one that asks."""
-        most = max(self._queues, key=lambda one: len(self._queues[one]), default=key)
-        if len(self._queues.get(most, ())) <= len(self._queues.get(key, ())) + 1:
+    def _make_room(self, key: str, priority: int) -> None:
+        """Turn away the newest of the key that waits most, if that is not the one that asks.
+
+        Those of the lowest priority go first, however many they are, and those above the one that asks never.
+        """
+        below = [(one, queue) for one, queue in self._queues.items() if queue.priority <= priority]
+        if not below:
             raise overloaded("The queue of this model is full.")
-        turn = self._queues[most][-1]
+        most, queue = min(below, key=lambda one: (one[1].priority, -len(one[1].turns)))
+        own = self._queues.get(key)
+        lower = queue.priority < priority and most != key
+        if not lower and len(queue.turns) <= (len(own.turns) if own else 0) + 1:
+            raise overloaded("The queue of this model is full.")
+        turn = queue.turns[-1]
         self._drop(most, turn)
         if not turn.done():
-            message = "The queue of this model is full, most of it with requests of this key."
-            turn.set_exception(overloaded(message))
+            why = "with requests that go first" if lower else "most of it with requests of this key"
+            turn.set_exception(overloaded(f"The queue of this model is full, {why}."))
 
 
 def overloaded(message: str) -> Overloaded:

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from gateway.core.call import Call, Traits
 from gateway.core.errors import GatewayError, NoContainer, Saturated, UpstreamTimeout
 from gateway.core.events import Batch
+from gateway.core.gpu import SECOND, Meter, Tail
 from gateway.routing.circuit import Circuit
 from gateway.routing.coldstart import ColdStart
 from gateway.routing.lifecycle import Lifecycle, State
@@ -24,19 +25,26 @@ from gateway.upstreams import Upstream
 
 
 class Target:
-    """One upstream; ``clock`` gives monotonic seconds."""
+    """One upstream; ``clock`` gives monotonic seconds. ``send`` is how its calls are made."""
 
     def __init__(self, inner: Upstream, bounds: Bounds, clock: Callable[[], float]) -> None:
         self.name = inner.name
         self.traits: Traits = inner.traits
         self.inner = inner
+        self.send: Callable[[Call], AsyncGenerator[Batch, None]] = inner.events
         self.life = Lifecycle(bounds.window, sleeps=bounds.sleeps)
         self.circuit = Circuit()
         self.slots = Slots(bounds.concurrency, bounds.queue)
+        self._meter = _meter(bounds)
         self._bounds = bounds
         self._clock = clock
         self._start = ColdStart(bounds.poll, refuses=bounds.refuses)
         self._waking = Waking(inner, self.life, self._start, bounds.first_event, clock)
+
+    @property
+    def metered(self) -> bool:
+        """Whether its calls take the time of containers."""
+        return self._meter is not None
 
     @property
     def pending(self) -> int:
@@ -54,16 +62,14 @@ class Target:
         """The events of ``call``. Raises ``GatewayError``: ``NoContainer`` at once if it is not patient."""
         key, now = call.sender.key, self._clock()
         visit.came, visit.state = now, self._state(now)
-        if visit.patient and self.slots.take(key):
-            visit.held = True
-        else:
-            await self._admit(key, visit)
         try:
+            if not visit.patient or not self._took(key, visit, now):
+                await self._admit(key, visit)
             while True:
                 if self._start.asker is not None or (self._start.refuses and visit.state != "warm"):
                     await self._wait_for_container(visit)
                 self._sent(visit)
-                source = self._within(call, visit) if visit.deadline else self.inner.events(call)
+                source = self._within(call, visit) if visit.deadline else self.send(call)
                 try:
                     async with aclosing(source):
                         async for batch in source:
@@ -77,6 +83,9 @@ class Target:
                     self.life.ended(self._clock())
                 if not visit.held:
                     await self._queue_again(key, visit)
+        except GatewayError as error:
+            visit.error = error.code or error.type
+            raise
         finally:
             self._leave(key, visit)
 
@@ -92,7 +101,7 @@ class Target:
 
     async def _within(self, call: Call, visit: Visit) -> AsyncGenerator[Batch, None]:
         """The events of a call that has waited for its container. Raises ``TimeoutError``."""
-        async with aclosing(self.inner.events(call)) as source:
+        async with aclosing(self.send(call)) as source:
             async with asyncio.timeout_at(visit.deadline):
                 first = await anext(source)
             yield first
@@ -102,10 +111,11 @@ class Target:
     async def _admit(self, key: str, visit: Visit) -> None:
         if not visit.patient and not await self._found_ready(visit):
             raise self._no_container()
-        if not self.slots.take(key):
-            await self.slots.wait(key, self._bounds.queue_timeout)
-            visit.queued = self._clock() - visit.came
-        visit.held = True
+        if not self._took(key, visit, self._clock()):
+            await self.slots.wait(key, self._bounds.queue_timeout, priority=visit.priority)
+            now = self._clock()
+            visit.queued = now - visit.came
+            self._hold(visit, now)
 
     async def _found_ready(self, visit: Visit) -> bool:
         """Whether a call that will not wait should be sent."""
@@ -175,6 +185,7 @@ class Target:
             visit.full = now if visit.full is None else visit.full
             if now - visit.full < self._bounds.queue_timeout:
                 visit.held = False
+                self._let_go(visit, now)
                 self.slots.refused(key)
                 return
         learn(self.life, error, now)
@@ -205,8 +216,8 @@ class Target:
         began = self._clock()
         try:
             left = visit.full + self._bounds.queue_timeout - began
-            await self.slots.wait(key, left, first=True)
-            visit.held = True
+            await self.slots.wait(key, left, first=True, priority=visit.priority)
+            self._hold(visit, self._clock())
         finally:
             waited = self._clock() - began
             visit.queued += waited
@@ -214,6 +225,7 @@ class Target:
             visit.deadline += waited
 
     def _leave(self, key: str, visit: Visit) -> None:
+        visit.ended = now = self._clock()
         if self._start.asker is visit:
             self._start.resign(visit)
         if visit.answered and not visit.failed:
@@ -221,7 +233,26 @@ class Target:
         elif visit.tries:
             self.circuit.left()
         if visit.held:
+            self._let_go(visit, now)
             self.slots.free(key)
+
+    def _took(self, key: str, visit: Visit, now: float) -> bool:
+        """Whether there was a slot, which it holds now."""
+        if free := self.slots.take(key):
+            self._hold(visit, now)
+        return free
+
+    def _hold(self, visit: Visit, now: float) -> None:
+        visit.held = True
+        if self._meter:
+            self._meter.enter(id(visit), visit.payer, round(now * SECOND))
+
+    def _let_go(self, visit: Visit, now: float) -> None:
+        if self._meter:
+            gpu, source = self._meter.leave(id(visit), round(now * SECOND))
+            visit.gpu += gpu
+            if source == "estimated":
+                visit.gpu_source = source
 
     # --- without a call ---
 
@@ -244,7 +275,14 @@ class Target:
 
     def counted(self, containers: int) -> None:
         """So many containers run, says their platform."""
-        self.life.counted(containers, self._clock())
+        now = self._clock()
+        self.life.counted(containers, now)
+        if self._meter:
+            self._meter.counted(containers, round(now * SECOND))
+
+    def idled(self, *, all: bool = False) -> list[Tail]:
+        """What containers took idle after calls had kept them busy, each time once, when it is over."""
+        return self._meter.closed(round(self._clock() * SECOND), all=all) if self._meter else []
 
     def kept(self, kept: bool) -> None:
         """From now on containers are kept however idle, or no longer."""
@@ -253,3 +291,9 @@ class Target:
     async def aclose(self) -> None:
         await self._waking.aclose()
         await self.inner.aclose()
+
+
+def _meter(bounds: Bounds) -> Meter | None:
+    if bounds.inputs is None:
+        return None
+    return Meter(bounds.inputs, bounds.containers, round(bounds.window * SECOND), bounds.workers)

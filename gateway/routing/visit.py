@@ -5,9 +5,13 @@ Rule: numbers only. ``Target`` acts on them. Times are in seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from gateway.core.call import Call
+from gateway.core.gpu import NOBODY, Payer, Source
 from gateway.routing.lifecycle import State
+from gateway.telemetry.trace import Trace
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,6 +27,9 @@ class Bounds:
     sleeps: bool = False  # containers that idle longer are known to be stopped
     room: int | None = None  # calls that all its containers take at once, if that is known
     refuses: bool = False  # its edge is known to refuse calls while no container is ready
+    inputs: int | None = None  # calls one container takes at once; None: there are no containers
+    containers: int = 1  # most that there are
+    workers: int = 1  # processes that call the same containers
 
 
 @dataclass(slots=True)
@@ -34,9 +41,17 @@ class Visit:
     state: State = "unknown"  # of the upstream when the call came
     queued: float = 0.0  # for a slot, at first and where the upstream was full
     booted: float = 0.0  # until a container took it, if one had to boot
+    priority: int = 0  # whose calls go first where the upstream is full
+    payer: Payer = NOBODY
+    gpu: int = 0  # nanoseconds of containers that are its share, once it is over
+    gpu_source: Source = "reported"
+    upstream: str = "-"  # its name
+    span: str = ""  # the call's id in a trace; hexadecimal digits
+    error: str | None = None  # the code it failed with
+    ended: float = 0.0  # when; 0 until then
 
     # The rest is the target's own.
-    came: float = 0.0
+    came: float = 0.0  # when
     held: bool = False  # has a slot
     sent: float = 0.0  # when, the last time
     full: float | None = None  # when the upstream first had no room for it
@@ -44,3 +59,20 @@ class Visit:
     answered: bool = False  # an event came
     failed: bool = False  # and then, or before, an error
     deadline: float = 0.0  # of the first event, by the loop's time; 0: only the upstream's own
+
+
+def covered(visits: Sequence[Visit]) -> float:
+    """Seconds in which any of these was under way."""
+    if len(visits) == 1:
+        return max(visits[0].ended - visits[0].came, 0.0)
+    seconds = until = 0.0
+    for visit in sorted(visits, key=lambda visit: visit.came):
+        seconds += max(visit.ended - max(visit.came, until), 0.0)
+        until = max(until, visit.ended)
+    return seconds
+
+
+def traced(trace: Trace, call: Call, visit: Visit) -> Call:
+    """The call, with the place in the trace that its upstream is told."""
+    visit.span, told = trace.call()
+    return replace(call, sender=call.sender._replace(trace=told))

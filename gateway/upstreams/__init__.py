@@ -23,6 +23,14 @@ class Observed:
     backlog: int
 
 
+@dataclass(slots=True, frozen=True)
+class Traffic:
+    """What goes on below the calls: connections that are open, and addresses of results followed so far."""
+
+    connections: int = 0
+    hops: int = 0
+
+
 class Upstream(Protocol):
     """One place that answers calls. ``name`` is its metric label; it comes from the config."""
 
@@ -50,5 +58,7 @@ class Upstream(Protocol):
     async def observed(self) -> Observed | None:
         """What the platform knows without waking anything; None where it cannot be asked."""
         ...
+
+    def traffic(self) -> Traffic: ...
 
     async def aclose(self) -> None: ...

@@ -76,6 +76,11 @@ class Client:
         connection = (None if fresh else self._idle_one()) or await self._connect()
         return await connection.exchange(head + length + body, method)
 
+    @property
+    def connections(self) -> int:
+        """How many are open, idle ones included."""
+        return len(self._open)
+
     async def probe(self) -> None:
         """Connect and hang up. Raises ``TimeoutError`` or ``OSError``."""
         (await self._connect()).abort()
@@ -121,11 +126,17 @@ class Response:
 
     __slots__ = ("_connection", "headers", "method", "status")
 
-    def __init__(self, connection: _Connection, method: str, status: int, headers: Mapping[str, str]) -> None:
-        self._connection: _Connection | None = connection
+    def __init__(
+        self, connection: _Connection | None, method: str, status: int, headers: Mapping[str, str]
+    ) -> None:
+        self._connection = connection
         self.method = method
         self.status = status
         self.headers = headers  # names in lower case; of repeated ones the last
+
+    def parts(self) -> tuple[_Connection | None, str, int, Mapping[str, str]]:
+        """What another one for the same answer is made of; this one must not be used then."""
+        return self._connection, self.method, self.status, self.headers
 
     @property
     def complete(self) -> bool:

@@ -19,6 +19,7 @@ from gateway.core.errors import GatewayError, UpstreamError, UpstreamTimeout, Up
 from gateway.core.modal import AUTH_HEADERS
 from gateway.upstreams.client import BadAnswer, Client, Disconnected, Origin, Response
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.wire import tapped
 
 STALE_WINDOW = 1.0  # seconds; more than any round trip
 _JSON = "application/json"
@@ -37,17 +38,22 @@ class Connections:
             None  # made at the first call: trusted certificates take a while to load
         )
 
+    @property
+    def open(self) -> int:
+        """How many there are, idle ones included."""
+        return self._client.connections if self._client is not None else 0
+
     async def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         """Send a call; the response once its headers are there. Raises ``GatewayError``."""
         try:
-            return await self._post(body, {"content-type": _JSON, **headers})
+            return tapped(await self._post(body, {"content-type": _JSON, **headers}))
         except (OSError, BadAnswer) as exc:
             raise failed(exc, self._place) from None
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Response:
         """Ask for a result; ``url`` must be one that ``same_host`` gave. Raises ``GatewayError``."""
         try:
-            return await self._ready().request("GET", target(urlsplit(url)), dict(headers))
+            return tapped(await self._ready().request("GET", target(urlsplit(url)), dict(headers)))
         except (OSError, BadAnswer) as exc:
             raise failed(exc, self._place) from None
 

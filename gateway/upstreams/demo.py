@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from gateway.core.call import Call, EmbedCall, PromptCall, Traits
 from gateway.core.decode.failure import Place, Said, failure
 from gateway.core.events import Batch, Event, Finish, Text, Usage, Vectors
-from gateway.upstreams import Observed
+from gateway.upstreams import Observed, Traffic
 from gateway.upstreams.body import encoded, fields_of
 from gateway.upstreams.limits import Limits
 
@@ -112,6 +112,9 @@ class DemoUpstream:
 
     async def observed(self) -> Observed | None:
         return None
+
+    def traffic(self) -> Traffic:
+        return Traffic()
 
     async def aclose(self) -> None:
         """There is nothing to close."""

@@ -22,8 +22,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS = frozenset({
     "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
-    "keep-alive", "modal-key", "modal-secret", "modal-session-id", "te", "trailer", "transfer-encoding",
-    "upgrade", "x-request-id",
+    "keep-alive", "modal-key", "modal-secret", "modal-session-id", "te", "traceparent", "tracestate",
+    "trailer", "transfer-encoding", "upgrade", "x-request-id",
 })  # fmt: skip
 _FIELD = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 

@@ -20,6 +20,7 @@ from gateway.core.decode import edge
 from gateway.core.decode.failure import Place
 from gateway.core.errors import GatewayError, UpstreamError
 from gateway.core.events import Batch
+from gateway.upstreams import Traffic
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.connections import Connections
 from gateway.upstreams.endpoint import Endpoint
@@ -45,6 +46,7 @@ class Calls:
         self.connections = Connections(config, url, place)
         self._waits = Waits(config.first_event_timeout, config.idle_timeout, place)
         self._place = place
+        self.hops = 0  # addresses of results that were followed
 
     async def events(self, body: bytes, call: Call, choose: Chooser) -> AsyncGenerator[Batch, None]:
         """Send ``call`` as ``body`` and give the events of the answer, one batch a read.
@@ -96,6 +98,7 @@ class Calls:
                 await asyncio.sleep(REPOLL_PAUSE)
             if status == modal.POLL_STATUS:
                 url = self._followed(url, location, status)
+                self.hops += 1
             before, asked = status, loop.time()
             try:
                 response = await self.connections.get(url, headers)
@@ -153,6 +156,11 @@ class Calls:
         return edge.failure_of(self._place, response.status, response.headers, body)
 
 
+def traffic(*each: Calls) -> Traffic:
+    """Of all of these."""
+    return Traffic(sum(calls.connections.open for calls in each), sum(calls.hops for calls in each))
+
+
 async def _begins(response: Response, most: int) -> bytes:
     """At most so many bytes of a body, and what came until then if the rest takes long."""
     body = bytearray()
@@ -174,6 +182,10 @@ def _headers(call: Call) -> dict[str, str]:
     headers = {"x-request-id": call.request_id}
     if call.sender.session is not None:
         headers[SESSION] = call.sender.session
+    if call.sender.trace is not None:
+        headers["traceparent"], state = call.sender.trace
+        if state:
+            headers["tracestate"] = state
     return headers
 
 

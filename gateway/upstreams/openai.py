@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
+from secrets import token_hex
 from typing import Literal
 
 from pydantic import Field
@@ -18,11 +19,11 @@ from gateway.core.decode.failure import Place
 from gateway.core.decode.openai import OpenAIDecoder
 from gateway.core.events import Batch
 from gateway.core.sse import SSEDecoder
-from gateway.upstreams import Observed
+from gateway.upstreams import Observed, Traffic
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import SSE, TEXT, unreadable
-from gateway.upstreams.http import Calls
+from gateway.upstreams.http import Calls, traffic
 from gateway.upstreams.reading import Reading
 from gateway.upstreams.vectors import reading
 
@@ -80,18 +81,26 @@ class OpenAIUpstream:
     async def observed(self) -> Observed | None:
         return None
 
+    def traffic(self) -> Traffic:
+        return traffic(self._calls, self._completes, self._embeds)
+
     async def aclose(self) -> None:
         await self._calls.connections.aclose()
         await self._completes.connections.aclose()
         await self._embeds.connections.aclose()
 
     def _reading(self, place: Place, asked: bool, content_type: str) -> Reading:
-        decoder = OpenAIDecoder(place)
+        decoder = OpenAIDecoder(place, _id)
         if content_type in SSE or (asked and content_type in TEXT):
             return Reading(decoder, SSEDecoder())
         if content_type.endswith("json") or content_type in TEXT:
             return Reading(decoder)
         raise unreadable(content_type, place)
+
+
+def _id() -> str:
+    """The id of a call that its server gave none: no other choice or turn has it."""
+    return f"call_{token_hex(12)}"
 
 
 def _address(url: str, path: str) -> str:

@@ -19,11 +19,11 @@ from gateway.core.decode.prompt import PromptDecoder, Shape
 from gateway.core.decode.text import TextDecoder
 from gateway.core.events import Batch
 from gateway.core.sse import LineDecoder, SSEDecoder
-from gateway.upstreams import Observed
+from gateway.upstreams import Observed, Traffic
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.endpoint import Endpoint, place
 from gateway.upstreams.framing import framing, unreadable
-from gateway.upstreams.http import Calls
+from gateway.upstreams.http import Calls, traffic
 from gateway.upstreams.reading import Reading
 from gateway.upstreams.vectors import reading
 
@@ -92,6 +92,9 @@ class PromptUpstream:
 
     async def observed(self) -> Observed | None:
         return None
+
+    def traffic(self) -> Traffic:
+        return traffic(self._calls, self._embeds)
 
     async def aclose(self) -> None:
         await self._calls.connections.aclose()

@@ -282,11 +282,11 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
 ) -> None:
     models = {
         "a": MODEL | {"template": "nope"},
-        "b": MODEL | {"price": {"gpus": 1}},
+        "b": MODEL,
         "c": {"upstream": {"kind": "demo"}},
         "d": {"upstream": {"kind": "openai", "url": URL + "/v1"}, "aliases": ["e"]},
     }
-    Path("c.yaml").write_text(json.dumps({"models": models}))
+    Path("c.yaml").write_text(json.dumps({"admin": {"console": False}, "models": models}))
     assert run_here(["check", "--config", "c.yaml", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
@@ -298,12 +298,28 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
     assert wrong["d"] == "No connection to models.d.upstream.url."
     assert [model["template"] for model in found["models"]] == ["nope", "plain", "chatml", None]
     assert found["models"][3]["aliases"] == ["e"]
-    assert found["without_effect"] == ["models.b.price"]
+    assert found["without_effect"] == ["admin.console"]
     assert len(found["problems"]) == 4 and "keys create" in found["problems"][0]
     assert run_here(["check", "--config", "c.yaml"]) == 1
     shown = capsys.readouterr().out
     assert all(f"wrong: {problem}\n" in shown for problem in found["problems"])
-    assert "note: models.b.price is accepted" in shown
+    assert "note: admin.console is accepted" in shown
+
+
+def test_check_says_where_nobody_said_what_stands_for_an_image(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream = {"kind": "demo"}
+    models = {
+        "blind": {"upstream": upstream, "template": "chatglm2", "images": True},
+        "told": {"upstream": upstream, "template": "chatglm2", "images": True, "image_token": "<image>"},
+        "knows": {"upstream": upstream, "template": "llava", "images": True},
+    }
+    Path("c.yaml").write_text(json.dumps(OPEN | {"models": models}))
+    assert run_here(["check", "--config", "c.yaml", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["problems"] == [
+        "models.blind.images: template chatglm2 has no token for images; set models.blind.image_token"
+    ]
 
 
 def test_check_draws_a_table_on_a_terminal(folder: Path) -> None:

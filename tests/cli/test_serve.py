@@ -150,12 +150,13 @@ def test_the_line_that_keys_create_prints_lets_its_key_in(tmp_path: Path, endpoi
 
 def test_a_file_on_the_command_line_comes_before_that_of_the_environment(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        model = f'{{{name}: {{upstream: {{url: "http://127.0.0.1:9"}}, price: {{gpus: 1}}}}}}'
-        (tmp_path / f"{name}.yaml").write_text(f"auth: {{mode: none}}\nmodels: {model}\n")
+        model = f'{{{name}: {{upstream: {{url: "http://127.0.0.1:9"}}}}}}'
+        text = f"auth: {{mode: none}}\nadmin: {{console: false}}\nmodels: {model}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
     with serving(tmp_path, "--config", "second.yaml", MODAL_GATEWAY_CONFIG="first.yaml") as gateway:
         assert "second" in gateway.shown and "first" not in gateway.shown
         _, _, err = gateway.stop()
-    assert err == "warning: models.second.price is accepted, but has no effect in this version\n"
+    assert err == "warning: admin.console is accepted, but has no effect in this version\n"
 
 
 def test_a_serving_process_loads_no_more_than_it_needs(tmp_path: Path) -> None:
@@ -210,7 +211,9 @@ def test_two_workers_serve_and_a_signal_leaves_no_process(tmp_path: Path, endpoi
         with all_gone(below):
             code, _, err = gateway.stop()
         assert code == 0
-        assert err.startswith("warning: each of the 2 workers") and err.count("\n") == 1
+        warned, line = err.splitlines()
+        assert warned.startswith("warning: each of the 2 workers")
+        assert json.loads(line)["status"] == 200
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ class Server:
 
 
 @contextmanager
-def server(head: float = 60, stall: float = 60, drain: float = 5) -> Iterator[Server]:
-    command = [sys.executable, "-m", "tests.cli.victim", str(head), str(stall), str(drain)]
+def server(head: float = 60, stall: float = 60, drain: float = 5, linger: float = 0.1) -> Iterator[Server]:
+    command = [sys.executable, "-m", "tests.cli.victim", *map(str, (head, stall, drain, linger))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True)
     try:
         assert process.stdout is not None
@@ -364,9 +364,26 @@ def test_a_request_that_ends_within_the_drain_is_answered() -> None:
             other.sendall(GET)
             one(other)
             running.process.send_signal(signal.SIGTERM)
-            assert rest(other) == b""  # idle: closed at once, so the end has begun
+            assert rest(other) == b""  # idle: closed soon, so the end has begun
         client.sendall(b"67890")
         assert b"10 bytes" in rest(client)
+        assert running.process.wait(BOUND) == 0
+
+
+def test_a_request_that_comes_while_an_idle_connection_ends_is_answered() -> None:
+    with server(linger=BOUND, drain=BOUND) as running, running.connect() as idle, running.connect() as busy:
+        idle.sendall(GET)
+        one(idle)
+        busy.sendall(b"GET /begin HTTP/1.1\r\nHost: a\r\n\r\n")
+        begun = busy.recv(1 << 16)
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionError):  # once it has stopped listening
+            while True:
+                running.connect().close()
+        idle.sendall(GET)
+        answer = rest(idle)
+        busy.close()
+        assert begun and answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
         assert running.process.wait(BOUND) == 0
 
 

@@ -1,4 +1,4 @@
-"""An application on `gateway.http.server`, treated badly: `python -m tests.cli.victim HEAD STALL DRAIN`.
+"""An application on `gateway.http.server`, treated badly: `-m tests.cli.victim HEAD STALL DRAIN LINGER`.
 
 The arguments are seconds. Prints its port once it listens.
 """
@@ -99,8 +99,8 @@ class Hurried(Connection):
 
 
 def main() -> None:
-    head, stall, drain = map(float, sys.argv[1:])
-    Hurried.deadlines = Deadlines(head, stall)
+    head, stall, drain, linger = map(float, sys.argv[1:])
+    Hurried.deadlines = Deadlines(head, stall, linger)
     sock = listen("127.0.0.1", 0)
     config = configure(stoppable(Victim()), drain)
     config.http = Hurried

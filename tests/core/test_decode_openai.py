@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ DONE = b"[DONE]"
 
 
 def decoder() -> OpenAIDecoder:
-    return OpenAIDecoder(Place("models.m.upstream"))
+    numbers = count()
+    return OpenAIDecoder(Place("models.m.upstream"), lambda: f"call_{next(numbers)}")
 
 
 def dumped(*values: Any) -> list[bytes]:
@@ -251,9 +253,22 @@ def test_what_is_no_tool_call_is_an_error(calls: Any) -> None:
     assert caught.value.code == "upstream_bad_response"
 
 
+NONE = {"function": {"name": "f", "arguments": None}}
+
+
+def test_a_call_without_arguments_has_an_empty_object_of_them_unless_it_was_cut() -> None:
+    events = [ToolStart(0, "call_0", "f"), ToolArgs(0, "{}"), Finish("tool_calls")]
+    assert whole(message(None, "tool_calls", tool_calls=[NONE])) == events
+    assert streamed(part({"tool_calls": [NONE]}), part({}, "tool_calls")) == events
+    assert streamed(part({"tool_calls": [call(0, None, "f")]}), part({}, "tool_calls")) == events
+    assert streamed(part({"tool_calls": [NONE]}), part({}, "length"))[-2:] == [events[0], Finish("length")]
+    two = [part({"tool_calls": [each]}) for each in (call(0, "a", "f"), call(1, "b", "g", "[]"))]
+    assert streamed(*two, part({}, "tool_calls"))[-3:-1] == [ToolArgs(1, "[]"), ToolArgs(0, "{}")]
+
+
 def test_tool_calls_are_bounded() -> None:
-    calls = [call(i, f"id{i}", "f") for i in range(MAX_TOOLS + 1)]
-    assert len(streamed(part({"tool_calls": calls[:-1]}), DONE)) == MAX_TOOLS + 1
+    calls = [call(i, f"id{i}", "f", "{}") for i in range(MAX_TOOLS + 1)]
+    assert len(streamed(part({"tool_calls": calls[:-1]}), DONE)) == 2 * MAX_TOOLS + 1
     with pytest.raises(UpstreamError):
         whole(message(None, tool_calls=calls))
 

@@ -60,7 +60,9 @@ def test_a_named_call_is_begun_at_the_end_of_every_prompt(name: str) -> None:
     template = load(name)
     call = planned(template, tool_choice=NAMED)
     begun = DIALECTS[template.dialect].prefix("now")
-    assert call.prompt == planned(template).prompt + begun
+    prompt = planned(template).prompt
+    closing = "</think>\n\n" if prompt.endswith("<think>\n") else ""  # a call cannot begin within a thought
+    assert call.prompt == prompt + closing + begun
     assert call.watch.tooling is not None and call.watch.tooling.begin == begun
 
 
@@ -70,10 +72,44 @@ def test_a_schema_goes_upstream_only_for_what_follows_the_prompt(name: str) -> N
     for guided in (True, False):
         for choice in ("auto", "required", NAMED):
             call = planned(load("vicuna_v1.1"), {"dialect": name, "guided": guided}, tool_choice=choice)
-            forced = call.watch.tooling is not None and bool(call.watch.tooling.begin)
-            assert forced == (choice == NAMED or (choice == "required" and bool(dialect.begin)))
-            wanted = dialect.schema(TOOLS, "now" if choice == NAMED else None)
-            assert call.arguments.get("json_schema") == (wanted if forced and guided else None)
+            named = "now" if choice == NAMED else None
+            wanted = dialect.schema(TOOLS, named) if guided and choice != "auto" else None
+            assert call.arguments.get("json_schema") == wanted
+            begun = dialect.prefix(named, held=wanted is not None) if choice != "auto" else ""
+            assert call.watch.tooling is not None and call.watch.tooling.begin == begun
+            assert call.prompt.endswith(begun)
+            assert ("tool_choice" in call.notes.ignored) == (
+                choice == "required" and not begun and not wanted
+            )
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if dialect.json])
+def test_one_tool_that_must_be_called_is_held_to_its_schema_in_every_dialect_of_json(name: str) -> None:
+    spec = {"dialect": name, "guided": True}
+    call = planned(load("vicuna_v1.1"), spec, tools=TOOLS[:1], tool_choice="required")
+    assert call.arguments["json_schema"] == TOOLS[0]["function"]["parameters"]
+    assert call.prompt.endswith(DIALECTS[name].prefix("get_weather"))
+
+
+def test_a_model_trained_on_another_dialect_than_its_templates_is_told_in_its_own() -> None:
+    for name, other in (("qwen2.5", "llama3_json"), ("llama-3.1", "hermes"), ("mistral-v0.3", "pythonic")):
+        template = load(name)
+        shown = planned(template, messages=TALK).prompt
+        prompt = planned(template, {"dialect": other}, messages=TALK).prompt
+        dialect = DIALECTS[other]
+        assert dialect.instruct(TOOLS) in prompt and dialect.instruct(TOOLS) not in shown
+        assert dialect.said([CALL]) in prompt and dialect.said([CALL]) not in shown
+        assert planned(template, {"dialect": template.dialect}, messages=TALK).prompt == shown
+
+
+def test_a_template_that_came_with_a_model_shows_the_tools_itself_whatever_dialect_is_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.jinja").write_text(
+        "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    template = load("own.jinja", tmp_path)
+    assert planned(template, {"dialect": "mistral"}).prompt == planned(template).prompt
 
 
 @pytest.mark.parametrize("manner", ["drops", "refuses"])

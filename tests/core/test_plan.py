@@ -224,3 +224,20 @@ def test_every_field_of_the_request_has_a_row() -> None:
 
     assert set(ChatRequest.model_fields) <= {row.name for row in PARAMETERS}
     assert len({row.name for row in PARAMETERS}) == len(PARAMETERS)
+
+
+def test_half_of_a_surrogate_pair_in_a_call_is_shown_as_a_replacement() -> None:
+    function = {"name": "f", "arguments": '{"a":"\\ud83d", "b":"\\ud83d\\ude00"}'}
+    called = {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": function}]}
+    result = {"role": "tool", "tool_call_id": "a", "content": "ok"}
+    for template in ("qwen2.5", "vicuna_v1.1"):
+        prompt = prompt_call(template, messages=[*USER, called, result]).prompt
+        assert prompt.encode()
+    assert "\N{REPLACEMENT CHARACTER}" in prompt_call("qwen2.5", messages=[*USER, called, result]).prompt
+    assert "\N{GRINNING FACE}" in prompt_call("qwen2.5", messages=[*USER, called, result]).prompt
+
+
+def test_a_schema_goes_upstream_without_the_stops_of_the_client() -> None:
+    call = prompt_call(spec={"guided": True}, response_format={"type": "json_object"}, stop=["}"])
+    assert call.watch.guaranteed and call.watch.stops == ("}",)
+    assert "}" not in call.arguments.get("stop", ())

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import Event, Extra, Finish, Reasoning, Text, ToolStart, Usage
+from gateway.core.events import Event, Extra, Finish, Reasoning, Text, ToolStart, Usage, joined
+from gateway.core.events import split as parted
 from gateway.core.reasoning import MAX_SPACE, Thinking
 from tests.core.tools.answers import merged, pieces, read
 
@@ -131,3 +132,38 @@ def test_logprobs_stay_with_the_tokens_that_were_said() -> None:
         "<t",
         "o>",
     ]
+
+
+def test_logprobs_stay_with_their_tokens_behind_one_that_belongs_to_both() -> None:
+    words = ["<think", ">", "hm", "</think", ">\n\n", "Hi", " there", " you"]
+    for group in (1, 2, 3, len(words)):
+        filter, out = Thinking(), []
+        for at in range(0, len(words), group):
+            some = words[at : at + group]
+            out += filter.feed([Text("".join(some), tuple(map(entry, some)))])
+        said = joined([event for event in out if isinstance(event, Text)])
+        assert said.text == "Hi there you"
+        assert [each["token"] for each in said.logprobs or ()] == ["Hi", " there", " you"]
+
+
+@given(
+    st.lists(st.text("ab ", max_size=4), max_size=8),
+    st.lists(st.integers(0, 30), max_size=5),
+)
+def test_a_token_is_covered_by_the_part_that_holds_it_whole(words: list[str], places: list[int]) -> None:
+    """However often a text is parted and joined, a token goes only with a cut through it."""
+    rest, text = Text("".join(words), tuple(map(entry, words))), "".join(words)
+    ends = sorted({place % (len(text) + 1) for place in places})
+    parts, before = [], 0
+    for end in ends:
+        part, rest = parted(rest, end - before)
+        parts.append(part)
+        before = end
+    whole = joined([*parts, rest])
+    starts = [sum(map(len, words[:index])) for index in range(len(words))]
+    cut = [any(s < end < s + len(word) for end in ends) for s, word in zip(starts, words, strict=True)]
+    kept = [word for word, through in zip(words, cut, strict=True) if not through]
+    assert whole.text == text
+    assert [each["token"] for each in whole.logprobs or ()] == kept
+    again = [s for s, through in zip(starts, cut, strict=True) if not through]
+    assert whole.starts in (None, tuple(again))

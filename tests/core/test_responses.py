@@ -15,7 +15,7 @@ from gateway.core.encode.responses import Ending, ResponseStream, ResponseWhole
 from gateway.core.errors import BadRequest, GatewayError, UpstreamError, UpstreamTimeout
 from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 from gateway.core.items import Item
-from gateway.core.responses import ResponsesRequest, in_our_terms, parse_responses, recalled, without_effect
+from gateway.core.responses import WORDING, ResponsesRequest, parse_responses, recalled, without_effect
 
 HEAD = Head("resp_0123456789abcdef01234567", 1700000000, "my-model")
 USED = Usage(3, 4, "upstream", {"completion_tokens_details": {"reasoning_tokens": 2}})
@@ -199,6 +199,15 @@ def test_of_allowed_tools_the_others_are_not_shown() -> None:
     assert request.tool_choice == "required"
 
 
+def test_an_allowed_tool_that_is_not_there_is_refused() -> None:
+    tools = [{"type": "function", "name": "a"}]
+    for named in ({"type": "function", "name": "typo"}, {"type": "function"}, "a"):
+        allowed = {"type": "allowed_tools", "tools": [tools[0], named]}
+        with pytest.raises(BadRequest) as caught:
+            parsed(tools=tools, tool_choice=allowed)
+        assert caught.value.param == "tool_choice.tools[1]"
+
+
 def test_what_has_no_effect_is_named() -> None:
     request = parsed(
         truncation="auto",
@@ -221,13 +230,13 @@ def test_what_has_no_effect_is_named() -> None:
 
 
 def test_chats_words_for_a_field_become_ours() -> None:
-    assert in_our_terms("messages[3].content[1]: parts of type 'x'") == "input: parts of type 'x'"
-    assert in_our_terms("max_completion_tokens") == in_our_terms("max_tokens") == "max_output_tokens"
-    assert in_our_terms("response_format.json_schema.schema.type") == "text.format.schema.type"
-    assert in_our_terms("tools[1].function.name") == "tools[1].name"
-    assert in_our_terms("temperature") == "temperature"
+    assert WORDING.text("messages[3].content[1]: parts of type 'x'") == "input: parts of type 'x'"
+    assert WORDING.text("max_completion_tokens") == WORDING.text("max_tokens") == "max_output_tokens"
+    assert WORDING.text("response_format.json_schema.schema.type") == "text.format.schema.type"
+    assert WORDING.text("tools[1].function.name") == "tools[1].name"
+    assert WORDING.text("temperature") == "temperature"
     assert (
-        in_our_terms("The template refused these messages: no") == "The template refused these messages: no"
+        WORDING.text("The template refused these messages: no") == "The template refused these messages: no"
     )
 
 
@@ -245,6 +254,13 @@ def test_what_a_request_refers_to_stands_where_it_belongs() -> None:
     assert [message["role"] for message in told.messages] == ["system", "user", "assistant", "tool"]
     assert told.messages[2]["tool_calls"][0]["id"] == "c"  # type: ignore[index]
     assert (told.owner, told.kept) == ("me", True)
+
+
+def test_a_conversation_goes_on_without_a_word() -> None:
+    body = {"model": "m", "previous_response_id": "resp_1", "instructions": "go on"}
+    request = parse_responses(json.dumps(body).encode())
+    told = recalled(request, "me", lambda _: [{"role": "user", "content": "before"}], dict[str, Item]().get)
+    assert [message["role"] for message in told.messages] == ["system", "user"]
 
 
 # --- answers ---
@@ -468,6 +484,23 @@ def test_statuses() -> None:
         None,
         1700000002,
     )
+
+
+def test_of_an_answer_that_was_cut_only_the_last_item_is_incomplete() -> None:
+    calls = [ToolStart(0, "call_0", "f"), ToolArgs(0, "{}"), ToolStart(1, "call_1", "f"), ToolArgs(1, "{")]
+    for events, statuses in (
+        ([Reasoning("so"), Text("a"), Finish("length")], ["completed", "incomplete"]),
+        ([*calls, Finish("length")], ["completed", "incomplete"]),
+        ([*calls, Text("a"), Finish("length")], ["completed", "completed", "incomplete"]),
+    ):
+        assert [item["status"] for item in collected([events])["output"]] == statuses
+
+
+def test_a_choice_among_allowed_tools_is_shown_with_its_mode() -> None:
+    allowed = {"type": "allowed_tools", "tools": [{"type": "function", "name": "f"}]}
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    answer = collected([[Finish()]], tools=[tool], tool_choice=allowed)
+    assert answer["tool_choice"] == {**allowed, "mode": "auto"}
 
 
 def test_an_answer_without_words_is_an_empty_message() -> None:

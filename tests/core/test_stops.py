@@ -147,3 +147,15 @@ def test_tokens_shorter_than_their_text_do_not_hold_it_back() -> None:
     stopper = Stops(("STOP",))
     for _ in range(3):
         assert stopper.feed([Text("S says ", (entry(""),))]) != []
+
+
+def test_an_answer_that_called_a_tool_before_a_stop_ends_as_one_that_did() -> None:
+    usage = Usage(1, 2)
+    for rest, counted in ([Text(" more"), Finish("stop", usage)], usage), ([], None):
+        stopper = Stops(("STOP",))
+        begun = stopper.feed([Text("Well. "), ToolStart(0, "call_1", "f")])
+        assert [type(event) for event in begun] == [Text, ToolStart]
+        assert stopper.feed([Text("Done STOP"), *rest]) == [
+            Text("Done "),
+            Finish("tool_calls", counted, stopped_by="STOP"),
+        ]

@@ -109,9 +109,13 @@ def test_no_slot_is_lost_or_given_twice(schedule: Sequence[tuple[str, int]], lim
 
 
 class Queue:
-    """Waiters of several keys; ``got`` and ``refused`` are who was told what, in that order."""
+    """Waiters of several keys; ``got`` and ``refused`` are who was told what, in that order.
 
-    def __init__(self, slots: Slots, group: asyncio.TaskGroup) -> None:
+    ``first`` are the priorities of those keys whose is not 0.
+    """
+
+    def __init__(self, slots: Slots, group: asyncio.TaskGroup, **first: int) -> None:
+        self.first = first
         self.slots = slots
         self.group = group
         self.waiting: list[tuple[str, int]] = []
@@ -134,7 +138,7 @@ class Queue:
     async def _wait(self, who: tuple[str, int]) -> None:
         self.waiting.append(who)
         try:
-            await self.slots.wait(who[0], LONG)
+            await self.slots.wait(who[0], LONG, priority=self.first.get(who[0], 0))
             self.got.append(who)
         except Overloaded:
             self.refused.append(who)
@@ -231,6 +235,51 @@ def test_a_full_queue_is_shared_fairly_and_never_overflows(places: int, asking: 
                 holder = (await queue.free(holder))[0]
 
     asyncio.run(play())
+
+
+# --- priorities ---
+
+
+async def test_a_free_slot_goes_to_the_highest_priority_and_among_equals_as_ever() -> None:
+    slots = Slots(1, 100)
+    async with asyncio.TaskGroup() as group:
+        queue = Queue(slots, group, boss=5, batch=-5)
+        assert slots.take("z")
+        await queue.ask("batch", *"aab", *["boss"] * 3)
+        served = ["z"]
+        while queue.waiting:
+            served.append((await queue.free(served[-1]))[0])
+        assert served[1:] == ["boss", "boss", "boss", "a", "b", "a", "batch"]
+
+
+async def test_a_priority_that_changes_counts_from_the_next_request_on() -> None:
+    slots = Slots(1, 100)
+    async with asyncio.TaskGroup() as group:
+        queue = Queue(slots, group)
+        assert slots.take("z")
+        await queue.ask("a", "b")
+        queue.first["b"] = 1
+        await queue.ask("b")
+        served = ["z"]
+        while queue.waiting:
+            served.append((await queue.free(served[-1]))[0])
+        assert served[1:] == ["b", "b", "a"]
+
+
+async def test_in_a_full_queue_a_lower_priority_gives_way_and_a_higher_never_does() -> None:
+    slots = Slots(1, 3)
+    async with asyncio.TaskGroup() as group:
+        queue = Queue(slots, group, boss=5, batch=-5)
+        assert slots.take("z")
+        await queue.ask("batch", "a", "a", "boss")
+        assert queue.refused == [("batch", 0)]
+        await queue.ask("boss", "boss")
+        assert [key for key, _ in queue.refused] == ["batch", "a", "a"]
+        await queue.ask("a", "batch")  # all that wait go before them
+        assert [key for key, _ in queue.refused] == ["batch", "a", "a", "a", "batch"]
+        assert [key for key, _ in queue.waiting] == ["boss"] * 3
+        while queue.waiting:
+            await queue.free("z" if not queue.got else queue.got[-1][0])
 
 
 # --- an upstream that is full before its limit ---

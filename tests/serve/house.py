@@ -24,18 +24,26 @@ from gateway.core.errors import GatewayError
 from gateway.core.events import Batch, Finish, Text, Usage
 from gateway.core.spec import ModelSpec
 from gateway.http.exchange import Message
-from gateway.metrics import Metrics
+from gateway.limits.leases import Leases
+from gateway.limits.memory import Memory
+from gateway.limits.rules import Amount, Kind
 from gateway.record import Record
 from gateway.routing.routes import Deployment, Routes
 from gateway.routing.target import Target
 from gateway.routing.visit import Bounds
-from gateway.serve import Api, Service, World
+from gateway.serve.api import Api
+from gateway.serve.books import Books
+from gateway.serve.service import Service
+from gateway.serve.surfaces import CHAT
 from gateway.settings import Auth, Server, settings_from
-from gateway.surfaces import CHAT
+from gateway.telemetry.metrics import Metrics
 from gateway.templates import load
-from gateway.upstreams import Observed
+from gateway.upstreams import Observed, Traffic
+from gateway.world import World
+from tests.upstreams.fake import begun
 
 T = TypeVar("T")
+GRACE = 0.1  # seconds that requests get at the end of a server before they are cancelled
 BOUND = 10.0  # seconds after which a test that waits has failed; nothing is measured with it
 
 
@@ -67,15 +75,30 @@ def faster(times: float) -> Iterator[float]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens."""
+    """uvicorn that says when it listens and is told when to end: its own pauses would be most of a test."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.ready = asyncio.Event()
+        self.ready, self.over = asyncio.Event(), asyncio.Event()
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.over.wait()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            _, late = await asyncio.wait(self.server_state.tasks, timeout=GRACE)
+            for task in late:
+                task.cancel()
+        await self.lifespan.shutdown()
 
 
 @asynccontextmanager
@@ -98,7 +121,7 @@ async def listening(app: Any) -> AsyncIterator[int]:
         try:
             yield server.servers[0].sockets[0].getsockname()[1]
         finally:
-            server.should_exit = True
+            server.over.set()
             await running
 
 
@@ -173,10 +196,24 @@ class Container:
         self.failures: list[BaseException] = []
         self.visited = asyncio.Event()  # there was a request
         self.port = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        self._over = False
+
+    async def stop(self) -> None:
+        """End what scripts still run."""
+        self._over = True
+        await begun()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         try:
-            while visit := await _read(reader, writer):
+            while not self._over and (visit := await _read(reader, writer)):
                 self.visits.append(visit)
                 self.visited.set()
                 await self.script(visit)
@@ -214,6 +251,7 @@ async def container(script: Script) -> AsyncIterator[Container]:
         yield made
     finally:
         server.close()
+        await made.stop()
     if made.failures:
         raise made.failures[0]
 
@@ -294,6 +332,9 @@ class Scripted:
     async def observed(self) -> Observed | None:
         return None
 
+    def traffic(self) -> Traffic:
+        return Traffic()
+
     async def aclose(self) -> None:
         """There is nothing to close."""
 
@@ -361,6 +402,15 @@ class Line:
         self._news.set()
 
 
+def unbounded(world: World) -> Books:
+    """Books in which nothing is kept, over limits of which there are none but those of models."""
+
+    async def nothing(kind: Kind, id: str, since: float) -> Amount:
+        return Amount()
+
+    return Books(Leases(Memory(world.monotonic, world.time), {}, nothing, world.time), world)
+
+
 class Desk:
     """The chat endpoint over these models; ``now`` is its clock, ``records`` are what it observed."""
 
@@ -368,17 +418,17 @@ class Desk:
         self.now = 0.0
         self.records: list[Record] = []
         self.metrics = Metrics()
-        self._chat = Api(
-            Service(
-                limits=Server(**limits),
-                keys=Keys(Auth(mode="none")),
-                routes=Routes(models, default),
-                world=World(time=lambda: 0.0, monotonic=lambda: self.now, new_id=lambda: "0" * 24),
-                began=self.metrics.began,
-                observe=(self.metrics.observe, self.records.append),
-            ),
-            CHAT,
+        world = World(time=lambda: 0.0, monotonic=lambda: self.now, new_id=lambda: "0" * 24)
+        self.service = Service(
+            limits=Server(**limits),
+            keys=Keys(Auth(mode="none")),
+            routes=Routes(models, default),
+            world=world,
+            began=self.metrics.began,
+            observe=(self.metrics.observe, self.records.append),
+            books=unbounded(world),
         )
+        self._chat = Api(self.service, CHAT)
 
     def line(self, **fields: Any) -> Line:
         """A request that ``take`` has not seen yet."""

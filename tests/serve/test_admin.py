@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import log
-from gateway.admin import progress
 from gateway.core.errors import UpstreamUnavailable
-from gateway.metrics import Metrics
-from gateway.pages import readiness
+from gateway.pages.admin import progress
+from gateway.pages.public import readiness
 from gateway.record import Record
 from gateway.routing.lifecycle import State
+from gateway.routing.observations import REMEMBERED, Sightings
 from gateway.settings import settings_from
-from gateway.sightings import REMEMBERED, Sightings
+from gateway.telemetry import log
+from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import Observed
 from tests.serve.house import House, Scripted, Visit, container, deployed, faster, house, soon
 from tests.serve.test_chat import greet, post
@@ -386,13 +386,14 @@ def test_waiting_and_extra_calls_are_counted_where_there_were_any() -> None:
     metrics = Metrics()
     metrics.observe(record())
     before = metrics.exposition().decode()
-    for name in ("queue_seconds", "boot_wait_seconds", "extra_calls_total"):
+    for name in ("queue_seconds", "boot_wait_seconds", "retries_total", "fallbacks_total"):
         assert f"modal_gateway_{name}_count{{" not in before and f"modal_gateway_{name}{{" not in before
-    metrics.observe(record(queued=2.0, booted=21.5, calls=3))
+    metrics.observe(record(queued=2.0, booted=21.5, calls=4, fallbacks=1, wanted="asked"))
     after = metrics.exposition().decode().splitlines()
     assert 'modal_gateway_queue_seconds_sum{model="m"} 2.0' in after
     assert 'modal_gateway_boot_wait_seconds_sum{model="m"} 21.5' in after
-    assert 'modal_gateway_extra_calls_total{model="m"} 2.0' in after
+    assert 'modal_gateway_retries_total{model="asked"} 2.0' in after
+    assert 'modal_gateway_fallbacks_total{model="m",wanted="asked"} 1.0' in after
 
 
 @pytest.mark.parametrize(

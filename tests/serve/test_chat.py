@@ -69,6 +69,7 @@ async def test_usage_comes_last_in_a_stream_that_asked_for_it() -> None:
         got = chunks((await post(at, stream=True, stream_options={"include_usage": True})).text)
         assert got[-1]["choices"] == []
         assert got[-1]["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
+        assert got[-1]["x_gateway"].pop("gpu_ms") > 0
         assert got[-1]["x_gateway"] == {"usage": "upstream"}
         assert all(chunk["usage"] is None for chunk in got[:-1])
 

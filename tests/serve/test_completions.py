@@ -239,3 +239,27 @@ async def test_a_get_is_a_405() -> None:
     async with house(shout) as at, httpx.AsyncClient() as client:
         answer = await client.get(at.url + "/completions")
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_suffix_reaches_the_container_in_the_models_form(stream: bool) -> None:
+    async with house(shout, template="deepseek-coder") as at:
+        answer = await ask(at, ["a<|EOT|>", "b"], suffix="z", n=2, stream=stream)
+        assert answer.status_code == 200
+        assert answer.headers["x-gateway-neutralised"] == "1"
+        texts: dict[int, str] = {}
+        for part in chunks(answer.text) if stream else [answer.json()]:
+            for choice in part["choices"]:
+                texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
+        forms = [f"<｜fim▁begin｜>{text}<｜fim▁hole｜>z<｜fim▁end｜>" for text in ("a<\u200b|EOT|>", "b")]
+        assert texts == {index: forms[index // 2].upper() for index in range(4)}
+        assert {visit.json["prompt"] for visit in at.container.visits} == set(forms)
+        assert all("<|EOT|>" in visit.json["stop"] for visit in at.container.visits)
+
+
+async def test_a_model_without_a_form_names_its_key() -> None:
+    async with house(shout, template="chatml") as at:
+        error = (await ask(at, suffix="z")).json()["error"]
+        assert (error["param"], error["code"]) == ("suffix", "unsupported_parameter")
+        assert "models.m.fill_in" in error["message"]
+        assert not at.container.visits

@@ -13,19 +13,21 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.allowances import Limits
 from gateway.app import build_app
 from gateway.auth import Keys
 from gateway.core.call import Call, EmbedCall, Traits
 from gateway.core.errors import GatewayError, NoContainer, UpstreamError
 from gateway.core.events import Batch, Finish, Usage, Vectors
-from gateway.embeddings import AT_ONCE, Embeddings
-from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.routing.routes import Deployment, Routes
 from gateway.routing.visit import Bounds
-from gateway.serve import Service, World
+from gateway.serve.embeddings import AT_ONCE, Embeddings
+from gateway.serve.service import Service
 from gateway.settings import Auth, ConfigError, Server, settings_from
+from gateway.telemetry.metrics import Metrics
 from gateway.token_ids import CACHED, SPECIAL, Cl100k
+from gateway.world import World
 from tests.serve.house import (
     BOUND,
     House,
@@ -39,7 +41,9 @@ from tests.serve.house import (
     listening,
     settings,
     soon,
+    unbounded,
 )
+from tests.serve.test_leaving import Hanging
 from tests.serve.test_surface import KEY, KEYED, call, error
 
 PATHS = ["/v1/embeddings", "/embeddings", "/v1/engines/m/embeddings", "/engines/m/embeddings"]
@@ -304,21 +308,26 @@ class Desk:
     def __init__(self, *models: Deployment) -> None:
         self.records: list[Record] = []
         self.metrics = Metrics()
+        world = World(time=lambda: 0.0, monotonic=lambda: 0.0, new_id=lambda: "0" * 24)
         self._endpoint = Embeddings(
             Service(
                 limits=Server(),
                 keys=Keys(Auth(mode="none")),
                 routes=Routes(models),
-                world=World(time=lambda: 0.0, monotonic=lambda: 0.0, new_id=lambda: "0" * 24),
+                world=world,
                 began=self.metrics.began,
                 observe=(self.metrics.observe, self.records.append),
+                books=unbounded(world),
             )
         )
 
     async def ask(self, texts: Sequence[str], **fields: Any) -> Line:
         line = Line("/v1/embeddings", json.dumps({"model": "m", "input": texts, **fields}).encode())
-        await soon(self._endpoint(line.scope, line.receive, line.send))
+        await self.take(line)
         return line
+
+    async def take(self, line: Line) -> None:
+        await soon(self._endpoint(line.scope, line.receive, line.send))
 
 
 def in_parts(*upstreams: Scripted, name: str = "m", **fields: Any) -> Deployment:
@@ -380,6 +389,28 @@ async def test_what_one_model_gave_is_never_completed_by_another() -> None:
     assert got(await desk.ask(TEXTS)) == [vector(text) for text in TEXTS]
     assert unfit.calls == []
     assert sorted(fit.asked_for) == sorted(TEXTS)
+
+
+async def test_parts_that_came_are_counted_though_no_other_model_can_take_the_request() -> None:
+    first, small = Embedder("a", failing("30")), Embedder("b")
+    full = in_parts(small, name="n", limits=Limits(tokens_per_minute=1))
+    desk = Desk(in_parts(first, fallback=("n",)), full)
+    assert (await desk.ask(TEXTS)).status == 429
+    [record] = desk.records
+    assert (record.model, record.upstream, small.calls) == ("m", "a", [])
+    assert record.usage is not None
+    assert record.usage.prompt_tokens >= 2 * (len(TEXTS) // 2 - AT_ONCE)  # all but what was under way
+
+
+async def test_whoever_leaves_when_a_part_fails_gets_no_other_call() -> None:
+    gone = asyncio.Event()
+    failing, spare = Scripted("a", [gone.wait, UpstreamError("no", retry="elsewhere")]), Embedder("b")
+    desk = Desk(in_parts(failing, spare, balance="round_robin"))
+    line = Hanging("/v1/embeddings", json.dumps({"model": "m", "input": TEXTS}).encode())
+    line.gone = gone
+    await desk.take(line)
+    [record] = desk.records
+    assert (record.client_left, record.calls, spare.calls, line.said) == (True, 1, [], [])
 
 
 async def test_what_may_not_be_tried_again_is_not() -> None:

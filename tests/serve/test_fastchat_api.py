@@ -25,11 +25,12 @@ async def greet(visit: Visit) -> None:
         await visit.answer({"prompt": "hello"})
 
 
-async def test_a_text_in_place_of_messages_is_the_prompt() -> None:
+@pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions"])
+async def test_a_text_in_place_of_messages_is_the_prompt(path: str) -> None:
     async with house(greet, template="vicuna_v1.1") as at:
         sampling = {"top_k": 5, "repetition_penalty": 1.5}
         asked = {"model": "m", "messages": "USER: hi ASSISTANT:", "n": 2, **sampling}
-        answer = (await post(at, CHAT, asked)).json()
+        answer = (await post(at, path, asked)).json()
         assert answer["object"] == "chat.completion"
         assert [choice["message"]["content"] for choice in answer["choices"]] == ["hello", "hello"]
         assert [visit.json for visit in at.container.visits] == [
@@ -45,6 +46,12 @@ async def test_messages_are_a_chat_whole_and_streamed() -> None:
             theirs = await post(at, CHAT, asked)
             assert (theirs.status_code, len(theirs.text)) == (200, len(ours.text))
         assert len({visit.json["prompt"] for visit in at.container.visits}) == 1
+
+
+async def test_the_prompt_of_a_text_is_rendered_as_it_is() -> None:
+    async with house(greet, template="vicuna_v1.1") as at:
+        shown = (await post(at, "/v1/chat/completions/render", {"model": "m", "messages": "USER: hi"})).json()
+        assert (shown["prompt"], shown["stop"]) == ("USER: hi", [])
 
 
 async def test_a_text_is_streamed_as_a_chat_is() -> None:

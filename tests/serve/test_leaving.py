@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.serve.house import House, Visit, house, soon
+from gateway.core.errors import Unauthorized, UpstreamError
+from gateway.http.exchange import Message, Presence
+from tests.serve.house import Desk, House, Line, Scripted, Visit, deployed, house, soon
 from tests.serve.test_chat import ASK, greet, post
 
 
@@ -103,3 +105,42 @@ async def _metric(at: House, line: str) -> None:
     async with httpx.AsyncClient() as client:
         while line not in (await client.get(f"http://127.0.0.1:{at.port}/metrics")).text.splitlines():
             pass
+
+
+# --- in the same turn of the event loop as a failure ---
+
+
+class Hanging(Line):
+    """A request whose client hangs up as soon as that is looked for, and sets ``gone`` just before."""
+
+    gone: asyncio.Event
+
+    async def receive(self) -> Message:
+        if not self._parts:
+            self.gone.set()
+            self.left.set()
+        return await super().receive()
+
+
+async def test_whoever_leaves_when_a_choice_fails_gets_no_other_call() -> None:
+    gone = asyncio.Event()
+    failing, spare = Scripted("a", [gone.wait, UpstreamError("no", retry="elsewhere")]), Scripted("b")
+    desk = Desk(deployed(failing, spare, balance="round_robin"))
+    line = Hanging(body=json.dumps({**ASK, "n": 2}).encode())
+    line.gone = gone
+    await soon(desk.take(line))
+    [record] = desk.records
+    assert (record.client_left, record.calls, spare.calls, line.said) == (True, 1, [], [])
+
+
+async def test_work_that_ends_just_when_it_is_ended_says_why() -> None:
+    async def silent() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def work() -> None:
+        with Presence(silent) as presence:
+            presence.end(Unauthorized("revoked"))
+
+    with pytest.raises(Unauthorized):
+        await asyncio.gather(work())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.retention import Kept, Memory, Retain
+from gateway.serve.retention import Kept, Memory, Retain
 from tests.serve.house import House, Visit, house, soon
 from tests.serve.test_chat import greet
 from tests.serve.test_never_500 import call as straight
@@ -160,17 +160,17 @@ async def test_refusals_name_the_fields_of_this_api() -> None:
     image = [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]
     async with house(greet, max_output_tokens=5) as at:
         assert error(await ask(at, max_output_tokens=9)) == (400, "max_output_tokens", "invalid_value")
-        assert error(await ask(at, input=image))[:2] == (400, "input.type")
+        assert error(await ask(at, input=image))[:2] == (400, "input[0].content[0].type")
         assert error(await ask(at, background=True)) == (400, "background", "unsupported_parameter")
         assert error(await ask(at, tools=[{"type": "web_search"}]))[:2] == (400, "tools[0].type")
         assert not at.container.visits
         ignored = await ask(at, truncation="auto", reasoning={"effort": "low"}, store=True)
         names = ignored.headers["x-gateway-ignored"].split(", ")
         assert {"truncation", "store"} <= set(names)
-        assert "reasoning_effort" not in names
+        assert "reasoning.effort" in names and "reasoning_effort" not in names
 
 
-async def test_nothing_is_kept_by_default() -> None:
+async def test_no_response_is_kept_by_default() -> None:
     async with house(greet) as at:
         answer = (await ask(at, store=True)).json()
         assert answer["store"] is False
@@ -181,8 +181,31 @@ async def test_nothing_is_kept_by_default() -> None:
             "previous_response_id",
             "previous_response_not_found",
         )
-        reference = [{"type": "item_reference", "id": answer["output"][0]["id"]}]
-        assert error(await ask(at, input=reference))[:2] == (400, "input")
+
+
+async def test_an_item_is_known_by_its_id_although_no_response_is_kept() -> None:
+    async with house(greet, KEYS, template="chatml") as at:
+        first = (await ask(at, key="sk-one")).json()
+        told = events((await ask(at, key="sk-one", stream=True)).text)[-1]["response"]
+        for answer in (first, told):
+            assert answer["store"] is False
+            reference = {"type": "item_reference", "id": answer["output"][0]["id"]}
+            items = [reference, {"role": "user", "content": "and?"}]
+            assert (await ask(at, key="sk-one", input=items)).status_code == 200
+            prompt = at.container.visits[-1].json["prompt"]
+            assert prompt.index("hello world") < prompt.index("and?")
+            assert error(await ask(at, key="sk-two", input=items))[:2] == (400, "input")
+
+
+@pytest.mark.parametrize(("more", "fields"), [({"responses": {"item_ttl": 0}}, {}), ({}, {"store": False})])
+async def test_no_item_is_known_if_the_client_or_the_configuration_says_so(
+    more: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    async with house(greet, more) as at:
+        answer = (await ask(at, **fields)).json()
+        refused = await ask(at, input=[{"type": "item_reference", "id": answer["output"][0]["id"]}])
+        assert error(refused) == (400, "input", "previous_response_not_found")
+        assert "store: false" in refused.text
 
 
 async def test_a_conversation_goes_on_from_a_kept_response() -> None:
@@ -259,33 +282,77 @@ async def test_a_client_that_leaves_ends_the_call() -> None:
 
 
 def kept(*items: str, size: int = 1) -> Kept:
-    return Kept(b"{}", (), {item: {"id": item} for item in items}, size)
+    return Kept(b"{}", b"[]", items, size)
 
 
-def test_what_is_old_is_forgotten_with_its_items() -> None:
+def said(id: str, size: int = 0) -> dict[str, str]:
+    return {"id": id, "text": "x" * size}
+
+
+def test_what_is_old_is_forgotten() -> None:
     now = 0.0
-    memory = Memory(Retain(retain=9, ttl=10), lambda: now)
+    memory = Memory(Retain(retain=9, ttl=10, item_ttl=5), lambda: now)
     memory.put("me", "a", kept("item"))
-    now = 9.9
+    memory.remember("me", [said("item")])
+    now = 9.9  # items live at least as long as the responses that hold them
     assert memory.get("me", "a")
-    assert memory.item("me", "item")
+    assert memory.item("me", "item") == said("item")
     now = 10.0
     assert (memory.get("me", "a"), memory.item("me", "item")) == (None, None)
+
+
+def test_who_forgets_a_response_forgets_its_items() -> None:
+    memory = Memory(Retain(retain=9), lambda: 0.0)
+    memory.put("me", "a", kept("item"))
+    memory.remember("me", [said("item"), said("other")])
+    assert memory.drop("me", "a")
+    assert not memory.drop("me", "a")
+    assert memory.item("me", "item") is None
+    assert memory.item("me", "other")
+
+
+def test_items_are_known_to_their_key_alone_and_for_no_time_if_that_is_said() -> None:
+    memory = Memory(Retain(), lambda: 0.0)
+    memory.remember("me", [said("item")])
+    assert memory.item("me", "item")
+    assert memory.item("you", "item") is None
+    off = Memory(Retain(item_ttl=0), lambda: 0.0)
+    off.remember("me", [said("item")])
+    assert off.item("me", "item") is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["one", "two"]), st.integers(1, 20 << 20)), max_size=30))
 def test_every_shelf_is_bounded_and_the_newest_stays(puts: list[tuple[str, int]]) -> None:
     memory = Memory(Retain(retain=3), lambda: 0.0)
     for number, (owner, size) in enumerate(puts):
-        memory.put(owner, f"r{number}", kept(f"i{number}", size=size))
+        memory.put(owner, f"r{number}", kept(size=size))
     for owner in ("one", "two"):
-        own = [(f"r{n}", f"i{n}", size) for n, (whose, size) in enumerate(puts) if whose == owner]
-        there = [memory.get(owner, id) is not None for id, _, _ in own]
+        own = [(f"r{n}", size) for n, (whose, size) in enumerate(puts) if whose == owner]
+        there = [memory.get(owner, id) is not None for id, _ in own]
         assert there == sorted(there)  # what is there came after what is not
         assert sum(there) <= 3
-        assert sum(size for (_, _, size), here in zip(own, there, strict=True) if here) <= 32 << 20
+        assert sum(size for (_, size), here in zip(own, there, strict=True) if here) <= 32 << 20
         assert there[-1:] in ([], [True])
-        assert [memory.item(owner, item) is not None for _, item, _ in own] == there
+
+
+def test_of_all_keys_those_with_most_give_way() -> None:
+    memory = Memory(Retain(retain=100), lambda: 0.0)
+    memory.put("small", "r", kept(size=1))
+    for number in range(1000):
+        owner = f"key {number % 40}"
+        memory.put(owner, f"r{number}", kept(size=9 << 20))
+        assert memory.get(owner, f"r{number}")
+    assert memory.get("small", "r")
+    there = [n for n in range(1000) if memory.get(f"key {n % 40}", f"r{n}")]
+    assert 20 <= len(there) <= 256 // 9
+
+
+def test_of_many_items_the_last_are_known() -> None:
+    memory = Memory(Retain(), lambda: 0.0)
+    memory.remember("me", [said(f"i{number}", 1 << 20) for number in range(20)])
+    known = [n for n in range(20) if memory.item("me", f"i{n}")]
+    assert known == list(range(20 - len(known), 20))
+    assert 5 <= len(known) <= 8
 
 
 FIELDS = (

@@ -1,5 +1,6 @@
 """JSON that was asked for: instructed, taken out of the text, judged, and asked for again."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from gateway.core.call import Call, PromptCall, Traits
 from gateway.core.errors import UpstreamUnavailable
 from gateway.core.events import Finish, Text, Usage
-from tests.serve.house import Desk, Line, Scripted, Step, deployed
+from tests.serve.house import Desk, Line, Scripted, Step, deployed, soon
 from tests.serve.test_chat import chunks
 from tests.serve.test_failures import error_event
 
@@ -114,6 +115,52 @@ async def test_a_call_of_a_tool_is_no_json_answer() -> None:
     line = await Desk(deployed(upstream)).ask(response_format=FORMAT, tools=tools)
     assert message(line)["tool_calls"][0]["function"]["name"] == "f"
     assert len(upstream.calls) == 1
+    assert header(line, b"x-gateway-json") is None
+
+
+CUTS: list[tuple[Step, dict[str, Any], str]] = [
+    ([Text('{"x": 1'), Finish("length", Usage(1, 1))], {}, "length"),
+    ([Text('{"x"'), Finish("content_filter", Usage(1, 1))], {}, "content_filter"),
+    ([Text('{"x": 1, END'), END], {"stop": ["END"]}, "stop"),
+]
+
+
+@pytest.mark.parametrize(("step", "fields", "finish"), CUTS, ids=[finish for _, _, finish in CUTS])
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("json_stream", ["live", "buffered"])
+async def test_an_answer_that_was_cut_is_neither_judged_nor_vouched_for(
+    step: Step, fields: dict[str, Any], finish: str, guided: bool, json_stream: Any
+) -> None:
+    upstream = Scripted("a", [step])
+    deployment = deployed(upstream, json_stream=json_stream, spec={"guided": guided})
+    whole = await Desk(deployment).ask(response_format=FORMAT, **fields)
+    assert json.loads(whole.body)["choices"][0]["finish_reason"] == finish
+    assert header(whole, b"x-gateway-json") is None
+    told = {"stream": True, "stream_options": {"include_usage": True}}
+    stream = await Desk(deployment).ask(response_format=FORMAT, **fields, **told)
+    last = chunks(stream.body.decode())
+    assert last[-2]["choices"][0]["finish_reason"] == finish
+    assert "json" not in last[-1]["x_gateway"]
+    assert len(upstream.calls) == 2  # nothing was asked for again
+
+
+async def test_a_stop_that_the_template_has_too_cuts_nothing() -> None:
+    steps: list[Step] = [[Text('{"x": 1}<|im_end|>more'), END]]
+    desk = Desk(deployed(Scripted("a", steps), spec={"stops": ("<|im_end|>",)}))
+    line = await desk.ask(response_format=FORMAT, stop=["<|im_end|>"])
+    assert (message(line)["content"], header(line, b"x-gateway-json")) == ('{"x": 1}', "validated")
+
+
+async def test_several_answers_are_vouched_for_together() -> None:
+    cut: list[Step] = [[Text('{"x": 1'), Finish("length", Usage(1, 1))]]
+    line = await Desk(deployed(Scripted("a", RIGHT, cut))).ask(response_format=FORMAT, n=2)
+    assert (line.status, header(line, b"x-gateway-json")) == (200, None)
+
+
+async def test_json_in_a_fence_is_found_behind_braces_in_prose() -> None:
+    steps: list[Step] = [[Text('Here {"y"} is: ```json\n{"x": 1}\n```'), END]]
+    line = await Desk(deployed(Scripted("a", steps))).ask(response_format=FORMAT)
+    assert (message(line)["content"], header(line, b"x-gateway-json")) == ('{"x": 1}', "validated")
 
 
 async def test_a_server_of_chats_gets_the_format_as_it_was() -> None:
@@ -126,3 +173,69 @@ async def test_a_server_of_chats_gets_the_format_as_it_was() -> None:
 async def test_several_answers_are_judged_each() -> None:
     line = await Desk(deployed(Scripted("a", RIGHT, WRONG))).ask(response_format=FORMAT, n=2)
     assert (line.status, line.error["code"]) == (502, "invalid_json_answer")
+
+
+# --- what it costs, however it ends ---
+
+
+def used(desk: Desk) -> tuple[int, int]:
+    """Tokens of the prompts and of the answers of the only request."""
+    [record] = desk.records
+    assert record.usage is not None
+    return record.usage.prompt_tokens, record.usage.completion_tokens
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}])
+async def test_an_answer_is_paid_for_when_asking_again_fails(fields: dict[str, Any]) -> None:
+    upstream = Scripted("a", WRONG, [UpstreamUnavailable("gone")])
+    desk = Desk(deployed(upstream, json_stream="buffered"))
+    line = await desk.ask(response_format=FORMAT, **fields)
+    assert (line.status, used(desk)) == (503, (3, 5))
+
+
+async def test_an_answer_is_paid_for_when_the_conversation_became_too_long() -> None:
+    def count(text: str) -> int:
+        return 9000 if "is not of type" in text else 1
+
+    desk = Desk(deployed(Scripted("a", WRONG), count=count, spec={"context_length": 5000}))
+    line = await desk.ask(response_format=FORMAT, max_tokens=9)
+    assert (line.error["code"], used(desk)) == ("invalid_json_answer", (3, 5))
+
+
+async def left(desk: Desk, upstream: Scripted, calls: int) -> None:
+    """Ask, and hang up once so many calls were made and the last one waits."""
+    line = desk.line(response_format=FORMAT)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(soon(desk.take(line)))
+        while len(upstream.calls) < calls:
+            await soon(upstream.asked.wait())
+            upstream.asked.clear()
+        line.left.set()
+    [record] = desk.records
+    assert record.client_left
+
+
+async def test_a_client_that_leaves_before_the_end_pays_for_what_was_said() -> None:
+    upstream = Scripted("a", [[Text('{"x": 123456789')], asyncio.Event().wait])
+    desk = Desk(deployed(upstream))
+    await left(desk, upstream, 1)
+    assert used(desk)[1] == 4
+
+
+async def test_a_client_that_leaves_while_it_is_asked_again_pays_for_the_first_answer() -> None:
+    upstream = Scripted("a", WRONG, [asyncio.Event().wait])
+    desk = Desk(deployed(upstream))
+    await left(desk, upstream, 2)
+    assert used(desk) == (3, 5)
+
+
+async def test_a_fallback_that_cannot_take_it_leaves_what_was_said_to_be_paid() -> None:
+    gone = UpstreamUnavailable("gone", retry="elsewhere")
+    desk = Desk(
+        deployed(Scripted("a", [[Text('{"x": 123456789')], gone]), fallback=("x",)),
+        deployed(Scripted("b"), name="x", spec={"context_length": 3}, count=len),
+    )
+    line = await desk.ask(response_format=FORMAT)
+    assert (line.status, used(desk)[1]) == (503, 4)
+    [record] = desk.records
+    assert (record.model, record.upstream) == ("m", "a")

@@ -345,6 +345,31 @@ async def test_one_call_is_enough_where_that_was_asked_for(stream: bool) -> None
     assert left == [True]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_of_a_server_that_names_none_have_ids_of_their_own_in_every_choice_and_turn(
+    stream: bool,
+) -> None:
+    async def chats(visit: Visit) -> None:
+        call = {"index": 0, "type": "function", "function": {"name": "now", "arguments": None}}
+        told = {"role": "assistant", "content": None, "tool_calls": [call]}
+        choice = {"index": 0, "finish_reason": "tool_calls"}
+        if visit.json.get("stream"):
+            await visit.start_stream()
+            await visit.event({"choices": [{**choice, "delta": told}]})
+            await visit.event("[DONE]")
+            await visit.end_stream()
+        else:
+            await visit.answer({"choices": [{**choice, "message": told}]})
+
+    async with house(chats, upstream={"kind": "openai"}) as at:
+        answers = [await ask(at, n=2, stream=stream) for _ in range(2)]
+    bodies = [chunk for each in answers for chunk in (chunks(each.text) if stream else [each.json()])]
+    told = [choice["delta" if stream else "message"] for body in bodies for choice in body["choices"]]
+    calls = [call for each in told for call in each.get("tool_calls") or ()]
+    assert len({call["id"] for call in calls if call.get("id")}) == 4
+    assert "".join(call["function"].get("arguments") or "" for call in calls) == "{}" * 4
+
+
 async def test_calls_of_two_choices_have_ids_of_their_own() -> None:
     async with house(saying(CALL, "\n", CALL), **HERMES) as at:
         choices = (await ask(at, n=2)).json()["choices"]

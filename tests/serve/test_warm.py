@@ -9,22 +9,31 @@ from typing import Any
 
 import pytest
 
-from gateway.app import close_all
 from gateway.cli.serving import share
 from gateway.core.call import PromptCall
 from gateway.core.errors import UpstreamUnavailable
-from gateway.keeping import ByMinimum, ByRequests, Keeper, Keeps, Schedule, keeping, keeping_beside, schedules
+from gateway.lifespan import close_all
 from gateway.models import deployment
 from gateway.routing.routes import Deployment
 from gateway.routing.target import Target
 from gateway.routing.visit import Bounds
 from gateway.routing.visit import Visit as Seen
-from gateway.schedule import Due, Warm
 from gateway.settings import settings_from
 from gateway.upstreams.demo import DemoUpstream
 from gateway.upstreams.modal_sdk import ModalUpstream
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.upstreams.prompt import PromptUpstream
+from gateway.warming.hours import Due, Warm
+from gateway.warming.schedules import (
+    ByMinimum,
+    ByRequests,
+    Keeper,
+    Keeps,
+    Rota,
+    Schedule,
+    keeping_beside,
+    schedules,
+)
 from tests.conftest import ROOT
 from tests.serve.house import Scripted, Visit, container, deployed, faster, house, soon
 from tests.serve.test_admin import there
@@ -246,9 +255,11 @@ async def test_many_are_kept_at_once_and_none_is_left_behind() -> None:
     hours = Warm(**ALWAYS).hours
     kept = [Schedule(each.name, hours, ByRequests(each, 60.0), each) for each in targets]
     before = asyncio.all_tasks()
-    async with keeping(kept, lambda: DAY.timestamp()):
-        for each in upstreams:
-            await soon(each.was_woken.wait())
+    rota = Rota(lambda: DAY.timestamp())
+    await rota.keep(kept)
+    for each in upstreams:
+        await soon(each.was_woken.wait())
+    await rota.keep(())
     for each in targets:
         await each.aclose()
     assert asyncio.all_tasks() == before
@@ -268,9 +279,39 @@ async def test_a_process_that_only_starts_workers_keeps_them_in_a_thread() -> No
         def make() -> list[Schedule]:
             return schedules(models, [deployment("m", models["m"], ROOT)])
 
-        with keeping_beside(make, lambda: DAY.timestamp()):
+        with keeping_beside(make, lambda: DAY.timestamp()) as look:
             await soon(reached.wait())
+            look()
         assert len(behind.visits) == 1
+
+
+async def test_a_schedule_that_did_not_change_goes_on_and_the_others_let_go() -> None:
+    said: list[tuple[str, int]] = []
+
+    class Kept(Woken):
+        async def keep(self, containers: int) -> None:
+            said.append((self.name, containers))
+            self.was_woken.set()
+
+    platforms = {name: Kept(name) for name in ("same", "longer", "gone")}
+    targets = {name: Target(each, Bounds(1, 1, 1.0), lambda: 0.0) for name, each in platforms.items()}
+
+    def schedule(name: str, until: str = "24h") -> Schedule:
+        keeper = ByMinimum(platforms[name], 1, targets[name].kept)
+        return Schedule(name, Warm(**{**ALWAYS, "until": until}).hours, keeper, targets[name])
+
+    rota = Rota(lambda: DAY.timestamp())
+    await rota.keep([schedule(name) for name in platforms])
+    for each in platforms.values():
+        await soon(each.was_woken.wait())
+        each.was_woken.clear()
+    said.clear()
+    await rota.keep([schedule("same"), schedule("longer", "23h")])
+    assert sorted(said) == [("gone", 0), ("longer", 0)]
+    platforms["longer"].was_woken.clear()
+    await soon(platforms["longer"].was_woken.wait())
+    await rota.keep(())
+    assert sorted(said[2:]) == [("longer", 0), ("longer", 1), ("same", 0)]
 
 
 # --- the end of a process ---

@@ -14,7 +14,7 @@ GLM, DEEPSEEK = "[gMASK]<sop>", "<｜begin▁of▁sentence｜>"
 # BOS -> the families whose tokenizer adds it by default. The Llama and Mistral families are the rest.
 ADDED = {
     "<bos>": {"gemma"},
-    "<|begin_of_text|>": {"llama-3", "llama-3.1", "llama-3.2"},
+    "<|begin_of_text|>": {"llama-3", "llama-3.1", "llama-3.2", "llama-3.2-vision"},
     DEEPSEEK: {"deepseek-coder", "deepseek-chat", "deepseek-v3", "deepseek-r1"},
     GLM: {"chatglm", "chatglm2", "chatglm3", "codegeex", "glm-4"},  # they call it the prefix tokens
 }
@@ -24,7 +24,7 @@ WITHOUT = {
     *("mpt-7b-chat", "mpt-30b-chat", "mpt-30b-instruct", "xgen", "starchat", "falcon", "falcon-chat"),
     *("phoenix", "ReaLM-7b-v1", "baichuan-chat", "baichuan2-chat", "Yi-34b-chat", "yuan", "yuan2"),
     *("aquila", "aquila-chat", "aquila-legacy", "aquila-v1"),
-    *("qwen-7b-chat", "qwen2.5", "qwen3", "phi-4", "gpt-oss"),
+    *("qwen-7b-chat", "qwen2.5", "qwen2.5-coder", "qwen2-vl", "qwen3", "phi-4", "gpt-oss"),
 }
 # For any model: nothing is known of its tokenizer, so the prompt begins with no BOS of any family.
 ANY = {"raw", "plain", "chatml", "claude"}

@@ -11,9 +11,10 @@ import pytest
 
 from gateway.core.errors import GatewayError, NoContainer, UpstreamError
 from gateway.core.events import Finish, Text, Usage
+from gateway.core.gpu import SECOND
+from gateway.routing.observations import Sighting, Sightings
 from gateway.routing.target import Target
 from gateway.routing.visit import Bounds, Visit
-from gateway.sightings import Sighting, Sightings
 from gateway.upstreams import Observed
 from gateway.upstreams.modal_sdk import ModalUpstream
 from gateway.upstreams.modal_sdk.calls import harmless
@@ -642,7 +643,7 @@ async def test_one_that_is_kept_warm_is_not_called_cold() -> None:
 
         kept = [(50.0, 2, "warm")] * 4  # far beyond the window
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(sightings.watch([target], sleep))
+            watching = group.create_task(sightings.watch(lambda: [target], sleep))
             for gap, runners, state in (*kept, (50.0, 0, "cold"), (301.0, 0, "cold"), (301.0, 1, "booting")):
                 sdk.stats = lambda runners=runners: Stats(0, runners)
                 now += gap
@@ -652,6 +653,32 @@ async def test_one_that_is_kept_warm_is_not_called_cold() -> None:
             watching.cancel()
         await sightings.aclose()
         assert sdk.updates == []
+        await target.aclose()
+
+
+async def test_containers_are_counted_while_calls_run() -> None:
+    now = 1000.0
+    async with deployed(text) as (upstream, sdk):
+        sdk.functions["f"] = later = Later(text)
+        sdk.stats = lambda: Stats(0, 3)
+        target = Target(upstream, Bounds(4, 4, 5.0, inputs=1, containers=9), lambda: now)
+        sightings, naps, visit = Sightings(lambda: now), asyncio.Semaphore(0), Visit()
+
+        async def sleep(_: float) -> None:
+            await naps.acquire()
+
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(sightings.watch(lambda: [target], sleep))
+            reading = group.create_task(read(target, visit))
+            await soon(later.asked.wait())
+            naps.release()
+            await seen(target, sightings, now)
+            now += 10.0
+            later.goes.set()
+            await soon(reading)
+            watching.cancel()
+        assert (visit.gpu, visit.gpu_source) == (30 * SECOND, "reported")
+        await sightings.aclose()
         await target.aclose()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gateway.core.errors import (
@@ -34,7 +34,7 @@ class Place:
 
     at: str = "models.NAME.upstream"
     credentials: str = "modal_key and modal_secret"  # config keys
-    secrets: tuple[str, ...] = ()  # what must never be repeated
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # what must never be repeated
     text: str = "prompt"  # the request field that holds the prompt, or the texts to embed
     added: str | None = None  # a request field that the gateway adds and that a strict server may refuse
 

@@ -9,7 +9,7 @@ usage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orjson import JSONDecodeError, dumps, loads
@@ -26,9 +26,9 @@ _OURS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_ca
 
 
 class OpenAIDecoder:
-    """One answer of such a server."""
+    """One answer of such a server. ``ids`` makes those of calls that came without."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, ids: Callable[[], str]) -> None:
         self.failed: GatewayError | None = None
         self.said = False
         self.done = False
@@ -36,7 +36,7 @@ class OpenAIDecoder:
         self._seen = False
         self._reason: str | None = None
         self._usage: Usage | None = None
-        self._tools = _Tools()
+        self._tools = _Tools(ids)
 
     def feed(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
@@ -69,14 +69,20 @@ class OpenAIDecoder:
             if not isinstance(message := choice.get("message") or _written(choice), dict):
                 break
             self._delta(message, choice, events)
-            return [*events, Finish(self._reason or "stop", self._usage)]
+            return [*events, *self._ended()]
         raise self._misshapen()
 
     def end(self) -> list[Event]:
         if self._reason is None and not self.done:
             why = "its stream ended without an end marker" if self._seen else "its stream was empty"
             raise fields.cut(why)
-        return [Finish(self._reason or "stop", self._usage)]
+        return self._ended()
+
+    def _ended(self) -> list[Event]:
+        """The end; a call without arguments has an empty object of them, unless it was cut."""
+        reason = self._reason or "stop"
+        missing = self._tools.bare() if reason != "length" else ()
+        return [*(ToolArgs(number, "{}") for number in missing), Finish(reason, self._usage)]
 
     def _marker(self, payload: bytes) -> bool:
         """For what is not JSON: True for a blank, False for the end marker; else it raises."""
@@ -175,13 +181,20 @@ def _not_json(payload: bytes) -> UpstreamError:
 class _Tools:
     """Tool calls of one answer, numbered from 0 as they begin; id and name are given once each.
 
-    Servers differ: some repeat ids or make a new one for every delta (vLLM before 0.7), some give every
-    call index 0 or none (Gemini's and Ollama's APIs). A new call has a new index, or a name and another id.
+    Servers differ: some repeat ids or make a new one for every delta (vLLM before 0.7), some send none, some
+    give every call index 0 or none (Gemini's and Ollama's APIs). A new call has a new index, or a name and
+    another id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Callable[[], str]) -> None:
+        self._new = ids
         self._ids: list[str | None] = []
+        self._argued: set[int] = set()  # calls whose arguments have begun
         self._numbers: dict[int, int] = {}  # the server's index -> ours
+
+    def bare(self) -> Iterator[int]:
+        """The calls without arguments."""
+        return (number for number in range(len(self._ids)) if number not in self._argued)
 
     def feed(self, calls: list[Any], events: list[Event]) -> bool:
         """Append the events of these deltas; False if they are not tool calls."""
@@ -196,6 +209,7 @@ class _Tools:
             if isinstance(arguments, dict):  # Ollama
                 arguments = dumps(arguments).decode()
             if arguments and isinstance(arguments, str):
+                self._argued.add(number)
                 events.append(ToolArgs(number, arguments))
         return True
 
@@ -212,5 +226,5 @@ class _Tools:
         self._ids.append(own if isinstance(own, str) and own else None)
         if index is not None:
             self._numbers[index] = number
-        events.append(ToolStart(number, self._ids[number] or f"call_{number}", name))
+        events.append(ToolStart(number, self._ids[number] or self._new(), name))
         return number

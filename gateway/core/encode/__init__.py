@@ -18,12 +18,14 @@ PING = b": ping\n\n"  # a comment of server-sent events: every client skips it
 class Head:
     """What all objects of one answer share.
 
-    ``created`` is in Unix seconds; ``model`` is the name asked for.
+    ``created`` is in Unix seconds; ``model`` is the name asked for; ``prompt_tokens`` are counted only for
+    APIs that tell them when an answer opens.
     """
 
     id: str
     created: int
     model: str
+    prompt_tokens: int = 0
 
 
 class StreamEncoder(Protocol):

@@ -2,7 +2,7 @@
 
 Rule: one machine for both ways, so that a whole answer is the collected stream. A message or a reasoning item
 ends when something else begins; function calls stay open until the end, because their arguments may come in
-turns. After ``Finish`` every item has been ended. Shapes:
+turns. After ``Finish`` every item has been ended, and none but the last is incomplete. Shapes:
 https://platform.openai.com/docs/api-reference/responses-streaming Knows nothing of bytes or of the response
 around the items.
 """
@@ -176,7 +176,7 @@ class Output:
         yield from self._close(status)
         for item in self._items:
             if item.status == "in_progress":
-                item.status = status
+                item.status = status if item is self._items[-1] else "completed"
                 fields = item.fields()
                 place = {"item_id": item.id, "output_index": item.index}
                 yield "function_call_arguments.done", {**place, "arguments": fields["arguments"]}

@@ -161,7 +161,7 @@ def _echoed(request: ResponsesRequest) -> dict[str, Any]:
         "frequency_penalty": request.frequency_penalty or 0.0,
         "top_logprobs": asked.top_logprobs or 0,
         "text": _text_config(asked),
-        "tool_choice": asked.tool_choice or "auto",
+        "tool_choice": _choice(asked.tool_choice),
         "tools": [_tool(tool) for tool in asked.tools or ()],
         "user": request.user,
     }
@@ -174,6 +174,12 @@ def _text_config(asked: ResponsesBody) -> dict[str, Any]:
         names = ("type", "name", "description", "schema", "strict")
         format = {name: format.get(name) for name in names}
     return {"format": format, **({"verbosity": text.verbosity} if text and text.verbosity else {})}
+
+
+def _choice(choice: str | Mapping[str, Any] | None) -> str | dict[str, Any]:
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        return {**choice, "mode": choice.get("mode") or "auto"}
+    return dict(choice) if isinstance(choice, Mapping) else choice or "auto"
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gateway.core.events import Batch, Event, Finish, Text, joined, split
+from gateway.core.events import Batch, Event, Finish, Text, ToolStart, joined, split
 from gateway.core.structured.opening import Found, Seeker
 from gateway.core.structured.scan import Scanner
 
@@ -26,30 +26,40 @@ class Extract:
         self._seeker = Seeker(kinds)
         self._scanner = Scanner()
         self._held: list[Text] = []  # prose, in case no value follows
-        self._seen = 0  # characters of it
         self._whole = False
         self._rest = 0  # characters behind the value
+        self._reason = "stop"  # of an end that is made here
 
     def feed(self, batch: Batch) -> Batch:
         out: list[Event] = []
-        for event in batch:
+        for position, event in enumerate(batch):
             if type(event) is Text:
                 self._take(event, out)
+                if self._rest > MAX_REST:
+                    out.append(self._enough(batch[position + 1 :]))
+                    break
             elif type(event) is Finish:
                 out.append(self._end(event, out))
             else:
                 out.append(event)
-        if self._rest > MAX_REST and not (out and type(out[-1]) is Finish):
-            out.append(Finish("stop"))
+                if type(event) is ToolStart:
+                    self._reason = "tool_calls"
         return out
+
+    def _enough(self, rest: Batch) -> Finish:
+        """The end of an answer that talks on; the upstream's own count is kept if it has already come."""
+        for event in rest:
+            if isinstance(event, Finish):
+                return Finish(self._reason, usage=event.usage, ignored=event.ignored)
+        return Finish(self._reason)
 
     def _seek(self, event: Text, out: list[Event]) -> None:
         self._held.append(event)
-        self._seen += len(event.text)
-        if found := self._seeker.feed(event.text):
-            self._begin(found, out)
-        elif self._seen > MAX_PROSE:
+        found = self._seeker.feed(event.text)
+        if self._seeker.passed > MAX_PROSE or (found is not None and found.start > MAX_PROSE):
             self._give_back(out)
+        elif found is not None:
+            self._begin(found, out)
 
     def _begin(self, found: Found, out: list[Event]) -> None:
         """Drop what stands before the value and pass on what has come of it."""
@@ -90,7 +100,8 @@ class Extract:
 
     def _end(self, finish: Finish, out: list[Event]) -> Finish:
         if self._held:
-            if found := self._seeker.feed("", final=True):
+            found = self._seeker.feed("", final=True)
+            if found is not None and found.start <= MAX_PROSE:
                 self._begin(found, out)
             else:
                 self._give_back(out)

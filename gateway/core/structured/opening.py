@@ -1,8 +1,9 @@
 """Where JSON begins in what a model says.
 
-Rule: a bracket opens a value only with what must follow it in JSON, so that prose such as {name} is none. A
-string, a number or a word opens one only where the answer or a code fence begins. What could still become an
-opening is reported, so that the result does not depend on cuts. Knows nothing about events.
+Rule: a bracket opens a value only with what must follow it in JSON, so that prose such as {name} or {"name"}
+is none: for an object that is a name and its colon. A string, a number or a word opens one only where the
+answer or a code fence begins. What could still become an opening is waited for, so that the result does not
+depend on cuts. Knows nothing about events.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import NamedTuple
 
 MAX_GAP = 256  # blanks between a bracket and what must follow it, or behind a fence
 MAX_WORD = 400  # characters of a number
+MAX_KEY = 128  # characters of a name; a longer one opens an object before its end has come
 
-_AFTER = {"object": r"\{%s[\"}]", "array": r"\[%s(?:[\]\[{\"0-9-]|true|false|null)"}
-_BEGUN = {"object": r"\{%s", "array": r"\[%s(?:t|tr|tru|f|fa|fal|fals|n|nu|nul)?"}
+_CHARACTER = r'(?:[^"\\\x00-\x1f]|\\.)'  # of a name
+_KEY = rf'"(?:{_CHARACTER}{{{MAX_KEY}}}|{_CHARACTER}{{0,{MAX_KEY}}}"\s{{0,{MAX_GAP}}}:)'
+_KEY_BEGUN = rf'"{_CHARACTER}{{0,{MAX_KEY}}}(?:\\|"\s{{0,{MAX_GAP}}})?'
+_AFTER = {"object": rf"\{{%s(?:{_KEY}|\}})", "array": r"\[%s(?:[\]\[{\"0-9-]|true|false|null)"}
+_BEGUN = {"object": rf"\{{%s(?:{_KEY_BEGUN})?", "array": r"\[%s(?:t|tr|tru|f|fa|fal|fals|n|nu|nul)?"}
 _GAP = rf"\s{{0,{MAX_GAP}}}"
 _FENCE = r"(?P<fence>```[\w+-]{0,20}\s)"
 _FENCE_BEGUN = r"`{1,2}|```[\w+-]{0,20}"
@@ -75,6 +80,11 @@ class Seeker:
         self._tail = ""  # what could still become an opening
         self._read = 0  # characters before it
 
+    @property
+    def passed(self) -> int:
+        """Characters in which no value begins."""
+        return self._read
+
     def feed(self, text: str, final: bool = False) -> Found | None:
         """The value's place in all that was read, as soon as it is certain."""
         whole, place = self._tail + text, 0
@@ -87,8 +97,8 @@ class Seeker:
                     break
                 self._front = False
             match = self._openings.opening.search(whole, place)
-            if match is None:
-                begun = self._openings.begun.search(whole, place)
+            begun = None if final else self._openings.begun.search(whole, place)
+            if match is None or (begun is not None and begun.start() < match.start()):
                 place = begun.start() if begun else len(whole)
                 break
             place = match.end()

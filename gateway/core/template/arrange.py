@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from gateway.core.template.errors import TemplateError
+from gateway.core.template.parts import split
 
 Message: TypeAlias = Mapping[str, Any]
 Tools: TypeAlias = Sequence[Mapping[str, Any]] | str
@@ -213,6 +214,7 @@ class Habits:
     ``system`` and ``late_system`` (one that comes after others): it shows such a message, drops it without a
     word, or refuses it aloud. ``calls`` is the content that a message with tool calls needs so that they are
     shown: an empty text or none; None where nothing helps. ``results`` and ``tools``: it shows them.
+    ``image`` is what it writes for a part that is an image; None where it looks at no parts.
     """
 
     developer: bool
@@ -221,9 +223,23 @@ class Habits:
     calls: Literal["text", "none"] | None
     results: bool
     tools: bool
+    image: str | None = None
 
     def arrange(self, messages: Sequence[Message], tools: Tools | None) -> Conversation:
         """The conversation as Hugging Face passes it; what the template would drop is moved."""
+        said = self._arranged(messages, tools)
+        if self.image is None:
+            return said
+        return replace(said, messages=[self._pictured(message) for message in said.messages])
+
+    def _pictured(self, message: Message) -> Message:
+        """The message with its images as parts."""
+        content = message.get("content")
+        if self.image is None or not isinstance(content, str) or self.image not in content:
+            return message
+        return {**message, "content": split(content, self.image)}
+
+    def _arranged(self, messages: Sequence[Message], tools: Tools | None) -> Conversation:
         given = [self._message(message) for message in messages]
         if not self.calls:
             given = _calls_as_text(given)

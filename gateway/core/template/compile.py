@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from gateway.core.template.arrange import Shape
+from gateway.core.template.arrange import Habits, Shape
 from gateway.core.template.control import BREAK, Guard
 from gateway.core.template.errors import TemplateError
 from gateway.core.template.front import Front, read, split
-from gateway.core.template.probe import ask, turn_marks, written
+from gateway.core.template.image import ImageToken
+from gateway.core.template.parts import AnyProgram, Parted
+from gateway.core.template.probe import ask, turn_marks, wants_parts, written
 from gateway.core.template.sandbox import Program
 from gateway.core.template.template import Form, Template
 
@@ -74,22 +76,26 @@ def compile_model(
     control = _control(form.program, tokens)
     turns, ends = turn_marks(form.program, control)
     eos = [tokens.named["eos_token"]] if tokens.named.get("eos_token") in control else []
+    shape = form.shape
+    image = ImageToken(shape.image) if isinstance(shape, Habits) and shape.image else None
     return Template(
         name,
         form,
         tool_form,
         stops=tuple(dict.fromkeys([*eos, *ends])),
-        guard=_guard(control, tuple(dict.fromkeys([*turns, *eos]))),
+        guard=_guard(control, tuple(dict.fromkeys([*turns, *eos])), image),
         renders_tools=(tool_form or form).shape.tools,
+        image=image,
     )
 
 
 def _model_form(source: str, tokens: Tokens) -> Form:
     program = Program(source, {}, tokens.named)
-    return Form(program, ask(program))
+    shown = Parted(program) if wants_parts(program) else program
+    return Form(shown, ask(shown))
 
 
-def _control(program: Program, tokens: Tokens) -> tuple[str, ...]:
+def _control(program: AnyProgram, tokens: Tokens) -> tuple[str, ...]:
     """The special tokens; where no file lists them, the named ones and what looks like one."""
     found = [*tokens.named.values(), *(tokens.special or ())]
     if tokens.special is None:
@@ -106,21 +112,25 @@ def _known_values(data: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
 
 def _as_told(template: Template, front: Front) -> Template:
     """The template with everything that the data at its head says."""
+    image = template.image if front.image is None else ImageToken(front.image)
     return replace(
         template,
         aliases=front.aliases,
         stops=front.stops or template.stops,
         stop_token_ids=front.stop_token_ids,
-        guard=_guard(front.control or template.control, front.turns or template.turns),
+        guard=_guard(front.control or template.control, front.turns or template.turns, image),
         default_system=front.default_system,
         ignores_system=front.system == "ignored",
         dialect=front.dialect,
+        states_dialect=front.tools or "dialect" in front.model_fields_set,
+        image=image,
+        fill_in=front.fill_in,
         notes=front.notes,
     )
 
 
-def _guard(control: tuple[str, ...], turns: tuple[str, ...]) -> Guard:
+def _guard(control: tuple[str, ...], turns: tuple[str, ...], image: ImageToken | None) -> Guard:
     try:
-        return Guard(control, turns)
+        return Guard(control, turns, image.pieces if image else ())
     except ValueError as exc:
         raise TemplateError(str(exc)) from None

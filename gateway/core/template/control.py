@@ -6,8 +6,8 @@ characters in text from outside would end a turn or start a system one. Here the
 
 Rule: afterwards no control string is left, however the text overlapped or repeated itself; a second pass
 changes nothing; the time is linear in the text. Earlier answers of the assistant may hold what a model
-writes by itself (a tool call), so there only the delimiters of turns count. Markers that are plain words
-(`USER:`) are no control strings.
+writes by itself (a tool call), so there only the delimiters of turns and the tokens of images count. Markers
+that are plain words (`USER:`) are no control strings.
 
 Knows nothing about templates, requests or tokenizers: it is told the strings.
 """
@@ -26,6 +26,18 @@ Mode: TypeAlias = Literal["neutralise", "reject", "pass"]
 Message: TypeAlias = Mapping[str, Any]
 
 BREAK: Final = "\u200b"  # ZERO WIDTH SPACE: no control token has it inside, and no `strip` removes it
+
+
+_PIECE: Final = re.compile(r"<[^\s<>]{1,64}>|\[/?[A-Z_]{2,32}\]")
+
+
+def pieces(form: str) -> tuple[str, ...]:
+    """The control tokens in a text that a prompt is made with; of one with a blank in it (`{n}`), its head.
+
+    A text without any is one itself.
+    """
+    found = _PIECE.findall(form) or filter(None, [form.strip()])
+    return tuple(dict.fromkeys(each.partition("{")[0] for each in found))
 
 
 def pattern(strings: Iterable[str]) -> re.Pattern[str] | None:
@@ -57,16 +69,21 @@ def _rest(node: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The control strings of one template, compiled; ``turns`` are those that delimit turns."""
+    """The control strings of one template, compiled.
+
+    ``turns`` are those that delimit turns, ``images`` those of which a prompt has one for each image: neither
+    may stand in earlier answers.
+    """
 
     control: tuple[str, ...] = ()
     turns: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     _everywhere: _Net = field(init=False, repr=False, compare=False)
     _history: _Net = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_everywhere", _Net((*self.control, *self.turns)))
-        object.__setattr__(self, "_history", _Net(self.turns))
+        object.__setattr__(self, "_everywhere", _Net((*self.control, *self.turns, *self.images)))
+        object.__setattr__(self, "_history", _Net((*self.turns, *self.images)))
 
     def messages(
         self, messages: Sequence[Message], mode: Mode = "neutralise"

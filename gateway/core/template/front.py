@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.core.template.errors import TemplateError
+from gateway.core.template.fill_in import FillIn
 
 _BLOCK: Final = re.compile(
     r"\A\s*\{#\+\+\+[ \t]*\r?\n(.*?)^\+\+\+#\}[ \t]*(?:\r?\n)?", re.DOTALL | re.MULTILINE
@@ -50,6 +51,8 @@ class Front(BaseModel):
     eos: str | None = Field(None, description="eos_token of the body")
     tools: bool = Field(False, description="the body renders tool definitions, calls and results")
     dialect: str = Field("hermes", description="how the model writes calls of tools: gateway/core/tools/")
+    image: str | None = Field(None, description="what stands for an image; {n} in it is the image's number")
+    fill_in: FillIn | None = Field(None, description="how the text between two others is asked for")
     notes: str = Field("", description="for the reader of the documentation")
 
     @model_validator(mode="after")

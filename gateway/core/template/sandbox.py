@@ -17,6 +17,7 @@ from typing import Any, Final
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -42,7 +43,7 @@ _FAULTS: Final = (
 class Program:
     """One compiled template. Holds no state, so threads may share it."""
 
-    __slots__ = ("_compiled", "literals")
+    __slots__ = ("_compiled", "literals", "variables")
 
     def __init__(self, source: str, constants: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """``constants`` are folded in; ``defaults`` are variables that ``run`` may override.
@@ -52,6 +53,7 @@ class Program:
         try:
             tree = _ENVIRONMENT.parse(source)
             self.literals: frozenset[str] = frozenset(_literals(tree))
+            self.variables: frozenset[str] = frozenset(find_undeclared_variables(tree))
             code = _ENVIRONMENT.compile(_Fold(constants).visit(tree), "template", "template")
         except jinja2.TemplateSyntaxError as exc:
             raise TemplateError(f"line {exc.lineno} of the template: {exc.message}") from None

@@ -10,14 +10,16 @@ Knows nothing about files, requests or models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from gateway.core.template.arrange import Habits, Message, Shape, Tools
 from gateway.core.template.control import Guard, Mode
 from gateway.core.template.errors import TemplateError
-from gateway.core.template.sandbox import Program
+from gateway.core.template.fill_in import FillIn
+from gateway.core.template.image import ImageToken
+from gateway.core.template.parts import AnyProgram
 
 # An option of one of these names would replace what `render` passes, or looks like a setting of a renderer.
 _RESERVED: Final = frozenset(
@@ -29,7 +31,7 @@ _RESERVED: Final = frozenset(
 class Form:
     """A program, and what it can show."""
 
-    program: Program
+    program: AnyProgram
     shape: Shape | Habits
 
 
@@ -40,7 +42,9 @@ class Template:
     ``stops`` end an answer; ``stop_token_ids`` are the same as token ids, where they were published.
     ``ignores_system``: the family's format has a fixed system message, so the client's has no effect and
     should be reported as ignored. ``renders_tools``: tools have the model's own form; otherwise they are
-    rendered as text. ``dialect`` is how the family writes its calls.
+    rendered as text. ``dialect`` is how the family writes its calls, ``states_dialect`` that this was
+    said of it. ``image`` stands for an image in the
+    content of messages, ``fill_in`` asks for the text between two others; None where the family has neither.
     """
 
     name: str
@@ -54,6 +58,9 @@ class Template:
     ignores_system: bool = False
     renders_tools: bool = False
     dialect: str = "hermes"
+    states_dialect: bool = False
+    image: ImageToken | None = None
+    fill_in: FillIn | None = None
     notes: str = ""
 
     @property
@@ -65,6 +72,21 @@ class Template:
     def turns(self) -> tuple[str, ...]:
         """Those of ``control`` that delimit turns."""
         return self.guard.turns
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that the template looks up: an option of any other name changes nothing."""
+        forms = (self.form, self.tool_form) if self.tool_form else (self.form,)
+        return frozenset().union(*(form.program.variables for form in forms))
+
+    def teaches(self, dialect: str) -> bool:
+        """Whether its own form for tools is, as far as is known, that of this dialect."""
+        return self.renders_tools and (not self.states_dialect or dialect == self.dialect)
+
+    def with_image(self, text: str) -> Template:
+        """The template with another token for images. Raises ``ValueError`` for one of a single character."""
+        token = ImageToken(text)
+        return replace(self, image=token, guard=Guard(self.control, self.turns, token.pieces))
 
     def render(
         self,

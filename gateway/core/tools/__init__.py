@@ -2,7 +2,7 @@
 
 ``DIALECTS[name].watch(tools, ids)`` makes the filter for one choice (``gateway.core.events.Filter``). A new
 dialect is a grammar in a file of its own, a line here, and golden files in ``tests/core/tools/``.
-``reader`` is what grammars are written in, ``json_text`` and ``python_text`` what most of them share.
+``reader`` is what grammars are written in; ``json_text``, ``python_text`` and ``values`` are what they share.
 """
 
 from __future__ import annotations

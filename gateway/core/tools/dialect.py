@@ -16,6 +16,7 @@ import orjson
 
 from gateway.core.events import Filter
 from gateway.core.tools.reader import Reader, Reading
+from gateway.core.tools.schema import ANYTHING, any_call
 from gateway.core.tools.watcher import Watcher
 
 
@@ -45,6 +46,7 @@ class Dialect:
     result: Callable[[str, str, str], str]  # of a tool's name, the call's id, and what the tool said
     begin: str  # the opening of any call; empty where a call cannot be begun without a name
     begin_named: Callable[[str], str]  # the opening of a call of this name
+    bare: bool = False  # a call is the whole answer: one that is held to its schema needs no opening
     keys: tuple[str, str] | None = None  # what a call's object names its name and arguments, if it is one
     json: bool = True  # a named call's arguments follow as a JSON object
     always: bool = False  # its markup stands around plain answers too: it is needed without tools
@@ -66,19 +68,24 @@ class Dialect:
         schemas = {tool["name"]: tool.get("parameters") or {} for tool in functions(tools)}
         return Watcher(self.grammar, Reader(schemas, ids, single), begin)
 
-    def prefix(self, choice: str | None) -> str:
-        """What the prompt ends with so that a call must follow: of this name, or (None) of any."""
-        return self.begin if choice is None else self.begin_named(choice)
+    def prefix(self, choice: str | None, held: bool = False) -> str:
+        """What the prompt ends with so that a call must follow: of this name, or (None) of any.
+
+        ``held``: what follows is held to ``schema(choice)``.
+        """
+        if choice is not None:
+            return self.begin_named(choice)
+        return "" if held and self.bare else self.begin
 
     def schema(self, tools: Iterable[Mapping[str, Any]], choice: str | None) -> dict[str, Any] | None:
-        """The JSON schema of what follows ``prefix(choice)``; None if that is not one JSON value."""
+        """The JSON schema of what follows ``prefix(choice, True)``; None if that is not one JSON value."""
         offered = list(functions(tools))
         if choice is not None:
-            named = [tool.get("parameters") or _ANYTHING for tool in offered if tool["name"] == choice]
+            named = [tool.get("parameters") or ANYTHING for tool in offered if tool["name"] == choice]
             return dict(named[0]) if named and self.json else None
-        if self.keys is None or not self.begin:
+        if self.keys is None:
             return None
-        return {"anyOf": [_call_schema(tool, self.keys) for tool in offered]}
+        return any_call(offered, self.keys)
 
     def instruct(self, tools: Iterable[Mapping[str, Any]]) -> str:
         """How to call these tools, for a template that does not say it."""
@@ -109,7 +116,6 @@ class Dialect:
         return self.result(name, id, content)
 
 
-_ANYTHING: Mapping[str, Any] = {"type": "object"}
 _EXAMPLES = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}, "null": None}
 
 
@@ -147,27 +153,20 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _call_schema(tool: Mapping[str, Any], keys: tuple[str, str]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {keys[0]: {"const": tool["name"]}, keys[1]: tool.get("parameters") or _ANYTHING},
-        "required": list(keys),
-        "additionalProperties": False,
-    }
-
-
 def _example(tool: Mapping[str, Any]) -> str:
     """Arguments of the right shape; those that must be given, or else the first."""
     parameters = tool.get("parameters") or {}
-    properties = parameters.get("properties") or {}
-    names = [name for name in parameters.get("required") or [] if name in properties] or list(properties)[:1]
+    properties, required = parameters.get("properties"), parameters.get("required")
+    properties = properties if isinstance(properties, Mapping) else {}
+    wanted = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    names = [name for name in wanted if name in properties] or list(properties)[:1]
     return _dump({name: _placeholder(properties[name]) for name in names})
 
 
 def _placeholder(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return "..."
-    if schema.get("enum"):
-        return schema["enum"][0]
+    if isinstance(listed := schema.get("enum"), list) and listed:
+        return listed[0]
     kind = schema.get("type")
     return _EXAMPLES.get(kind, "...") if isinstance(kind, str) else "..."

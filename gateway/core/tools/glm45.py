@@ -1,7 +1,7 @@
 """GLM-4.5 and later: ``<tool_call>NAME<arg_key>K</arg_key><arg_value>V</arg_value></tool_call>``.
 
-What the tool's schema declares a string is one, streamed; anything else is read as JSON or a literal, and
-is a string if it is neither. Source: https://huggingface.co/zai-org/GLM-4.5
+A value that the tool's schema lets be a string is one where nothing else fits; anything else is read as JSON
+or a literal, and is a string if it is neither. Source: https://huggingface.co/zai-org/GLM-4.5
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core.tools.dialect import Dialect, Said, plain
-from gateway.core.tools.python_text import quoted, value_until
+from gateway.core.tools.kinds import kinds_of
+from gateway.core.tools.literals import quoted
 from gateway.core.tools.reader import Broken, Reader, Reading
+from gateway.core.tools.values import value_until
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 KEY, KEY_END, VALUE, VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
@@ -44,7 +46,6 @@ def _call(reader: Reader) -> Reading[None]:
 
 def _members(reader: Reader, schema: Mapping[str, Any]) -> Reading[None]:
     separator = ""
-    properties = schema.get("properties") or {}
     while True:
         yield from reader.spaces()
         if (yield from reader.sees(KEY, CLOSE)) != KEY:
@@ -56,7 +57,7 @@ def _members(reader: Reader, schema: Mapping[str, Any]) -> Reading[None]:
         reader.pass_on(f"{separator}{quoted(key)}: ")
         yield from reader.spaces()
         yield from reader.expect(VALUE)
-        yield from value_until(reader, VALUE_END, properties.get(key))
+        yield from value_until(reader, kinds_of(schema, key), VALUE_END)
         separator = ", "
     if (yield from reader.sees(CLOSE)) != CLOSE:
         raise Broken

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from gateway.core.tools import json_text
 from gateway.core.tools.dialect import Dialect, Said
-from gateway.core.tools.reader import Reader, Reading
+from gateway.core.tools.reader import Broken, Reader, Reading
 
 START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
@@ -36,13 +36,27 @@ def _message(reader: Reader, begun: str) -> Reading[None]:
     yield from reader.raw_until((MESSAGE,), parts.append)
     header = "".join(parts)
     if to := _TO.search(header):
-        yield from reader.spaces()
-        yield from json_text.call_arguments(reader, to[1])
+        yield from _arguments(reader, to[1])
         return
     reader.drop()
     if _ANALYSIS.search(header):
         yield from reader.raw_until(ENDS, reader.think)
         reader.drop()
+
+
+def _arguments(reader: Reader, name: str) -> Reading[None]:
+    """The call of ``name``; an empty message is one without arguments."""
+    try:
+        yield from reader.spaces()
+    except Broken:
+        if not reader.ended:
+            raise
+    if reader.at < len(reader.text) and not (yield from reader.sees(*ENDS)):
+        yield from json_text.call_arguments(reader, name)
+        return
+    reader.start(name)
+    reader.pass_on("{}")
+    reader.end()
 
 
 def _write(calls: Sequence[Said]) -> str:

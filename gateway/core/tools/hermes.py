@@ -1,7 +1,7 @@
 """Hermes, Qwen 2.5 and 3: ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>``, anywhere.
 
-A list of calls in one pair of tags counts too, and so does a call without its closing tag: models forget it
-before the next call. A closing tag without a call is text.
+A list of calls in one pair of tags counts too, and so do calls in a row, and a call without its closing tag:
+models forget it before the next call. A closing tag without a call is text.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ def _read(reader: Reader) -> Reading[None]:
 
 def _call(reader: Reader) -> Reading[None]:
     yield from reader.spaces()
-    if (yield from reader.peek()) == "[":
-        yield from json_text.call_list(reader)
-    else:
-        yield from json_text.call(reader)
+    yield from json_text.calls(reader)
 
 
 def _write(calls: Sequence[Said]) -> str:

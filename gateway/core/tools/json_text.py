@@ -167,6 +167,19 @@ def call(reader: Reader, strict: bool = False, begun: bool = False) -> Reading[N
     yield from _Call(reader, strict).read()
 
 
+def calls(reader: Reader) -> Reading[None]:
+    """A list of calls, or calls in a row."""
+    if (yield from reader.peek()) == "[":
+        yield from call_list(reader)
+        return
+    yield from call(reader)
+    yield from reader.spaces()
+    while (yield from reader.peek()) == "{":
+        yield from call(reader)
+        yield from reader.spaces()
+    reader.rewind()
+
+
 def call_list(reader: Reader, strict: bool = False, begun: bool = False) -> Reading[None]:
     """Calls in an array; an empty one is none. ``begun``: its bracket has been read."""
     if not begun:

@@ -54,5 +54,7 @@ LLAMA = Dialect(
     result=lambda name, id, content: content,
     begin='{"name": "',
     begin_named=lambda name: object_begun(name, KEYS),
+    bare=True,
+    keys=KEYS,
     stops=("<|eom_id|>",),
 )

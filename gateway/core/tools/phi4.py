@@ -1,4 +1,7 @@
-"""Phi-4-mini: ``functools[{"name": ..., "arguments": {...}}]``, or that list behind ``<|tool_call|>``."""
+"""Phi-4-mini: ``functools[{"name": ..., "arguments": {...}}]``, or that list behind ``<|tool_call|>``.
+
+A call behind that token counts without a list too.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ def _read(reader: Reader) -> Reading[None]:
 
 
 def _calls(reader: Reader, marker: str) -> Reading[None]:
-    if marker == OPEN:
-        yield from reader.spaces()
-    yield from json_text.call_list(reader, begun=marker == WORD)
+    if marker == WORD:
+        yield from json_text.call_list(reader, begun=True)
+        return
+    yield from reader.spaces()
+    yield from json_text.calls(reader)
 
 
 def _write(calls: Sequence[Said]) -> str:

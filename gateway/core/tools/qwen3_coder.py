@@ -1,8 +1,9 @@
 """Qwen3-Coder: ``<function=NAME><parameter=KEY>VALUE</parameter></function>`` in ``<tool_call>``.
 
-A value is the text between its tags without the line ends beside them. What the tool's schema declares a
-string is one, streamed; anything else is read as JSON or a literal, and is a string if it is neither. The
-outer tag may be missing. Source: https://huggingface.co/Qwen/Qwen3-Coder-480B-A35B-Instruct
+A value is the text between its tags without the line ends beside them. One that the tool's schema lets be a
+string is one where nothing else fits; anything else is read as JSON or a literal, and is a string if it is
+neither. The outer tag may be missing, and so may the one that ends a value: the next tag ends it too. Source:
+https://huggingface.co/Qwen/Qwen3-Coder-480B-A35B-Instruct
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core.tools.dialect import Dialect, Said, plain
-from gateway.core.tools.python_text import quoted, value_until
+from gateway.core.tools.kinds import kinds_of
+from gateway.core.tools.literals import quoted
 from gateway.core.tools.reader import MAX_NAME, Broken, Reader, Reading
+from gateway.core.tools.values import value_until
 
 OPEN, FUNCTION, CLOSE = "<tool_call>", "<function=", "</tool_call>"
+FUNCTION_END, PARAMETER, PARAMETER_END = "</function>", "<parameter=", "</parameter>"
 
 
 def _read(reader: Reader) -> Reading[None]:
@@ -45,18 +49,17 @@ def _call(reader: Reader, marker: str) -> Reading[None]:
 
 def _parameters(reader: Reader, schema: Mapping[str, Any]) -> Reading[None]:
     separator = ""
-    properties = schema.get("properties") or {}
     while True:
         yield from reader.spaces()
-        if (yield from reader.sees("</function>", "<parameter=")) != "<parameter=":
+        if (yield from reader.sees(FUNCTION_END, PARAMETER)) != PARAMETER:
             break
-        yield from reader.expect("<parameter=")
+        yield from reader.expect(PARAMETER)
         key = (yield from _until(reader, ">")).strip()
         reader.pass_on(f"{separator}{quoted(key)}: ")
         yield from reader.takes("\n")
-        yield from value_until(reader, "</parameter>", properties.get(key), trim="\n")
+        yield from value_until(reader, kinds_of(schema, key), PARAMETER_END, (PARAMETER, FUNCTION_END), "\n")
         separator = ", "
-    yield from reader.expect("</function>")
+    yield from reader.expect(FUNCTION_END)
 
 
 def _until(reader: Reader, end: str) -> Reading[str]:
@@ -77,8 +80,8 @@ def _write(calls: Sequence[Said]) -> str:
 def _tags(call: Said) -> str:
     lines = [OPEN, f"{FUNCTION}{call.name}>"]
     for key, value in call.members().items():
-        lines += [f"<parameter={key}>", plain(value), "</parameter>"]
-    return "\n".join([*lines, "</function>", CLOSE])
+        lines += [f"{PARAMETER}{key}>", plain(value), PARAMETER_END]
+    return "\n".join([*lines, FUNCTION_END, CLOSE])
 
 
 QWEN3_CODER = Dialect(

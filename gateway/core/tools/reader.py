@@ -15,17 +15,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.core.events import Event, Reasoning, Text, ToolArgs, ToolStart, joined, split
+from gateway.core.events import Event, Reasoning, Text, ToolArgs, ToolStart, joined, split, tokens
 
 T = TypeVar("T")
 Reading: TypeAlias = Generator[None, None, T]
 Sink: TypeAlias = Callable[[str], object]
 
-MAX_HELD = 1 << 16  # characters: arguments that come before their name, or a value that is not JSON
+MAX_VALUE = 1 << 20  # characters of a value that is looked at as a whole
 MAX_NAME = 128  # characters; OpenAI allows 64 for the name of a tool
 MAX_SPACE = 64  # characters of white space that may belong to the markup
 MAX_REREAD = 256  # characters behind a call; with more, calls nested in each other would cost their square
 SLICE = 4096  # characters looked at in one go, so that a whole answer at once is no slower than its pieces
+MAX_HELD = MAX_VALUE + 4 * SLICE  # characters: such a value, or arguments that come before their name
 
 
 class Broken(Exception):
@@ -279,7 +280,7 @@ class Reader:
     def spaces(self) -> Reading[None]:
         """White space, if any; something must follow."""
         while (yield from self.peek()).isspace():
-            self.at += 1
+            self.at = len(self.text) - len(self.text[self.at :].lstrip())
 
     def expect(self, literal: str) -> Reading[None]:
         """Read this, or raise ``Broken``."""
@@ -331,9 +332,10 @@ def pieces(event: Text) -> Iterator[Text]:
             yield Text(event.text[start : start + SLICE])
         return
     at = 0
-    for entry in event.logprobs:
-        following = at + len(entry.get("token", ""))
-        yield Text(event.text[at:following], (entry,))
-        at = following
+    for start, end, entry in tokens(event):
+        if start > at:
+            yield from pieces(Text(event.text[at:start]))
+        yield Text(event.text[start:end], (entry,))
+        at = end
     if at < len(event.text):
         yield from pieces(Text(event.text[at:]))

@@ -24,7 +24,7 @@ from gateway.core.decode.failure import Place
 from gateway.core.decode.prompt import PromptDecoder, Shape
 from gateway.core.errors import GatewayError, NoContainer, UpstreamError
 from gateway.core.events import Batch, Finish
-from gateway.upstreams import Observed
+from gateway.upstreams import Observed, Traffic
 from gateway.upstreams.body import encoded, fields_of, rename
 from gateway.upstreams.modal_sdk.app import App
 from gateway.upstreams.modal_sdk.calls import END, Generated, Leaving, Passed, Pieces, Spawned, Waits
@@ -123,6 +123,9 @@ class ModalUpstream:
         async with self._scaling:
             self._kept = containers
             await self._app.keep(containers)
+
+    def traffic(self) -> Traffic:
+        return Traffic()  # its connections are the SDK's
 
     async def aclose(self) -> None:
         await self._leaving.aclose()

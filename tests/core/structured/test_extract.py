@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import Event, Extra, Finish, Reasoning, Text, Usage
+from gateway.core.events import Event, Extra, Finish, Reasoning, Text, ToolStart, Usage
 from gateway.core.structured.extract import MAX_PROSE, MAX_REST, Extract
 from gateway.core.structured.form import KINDS, kind_of
-from gateway.core.structured.opening import MAX_GAP
+from gateway.core.structured.opening import MAX_GAP, MAX_KEY
 
 ALL = frozenset(KINDS)
 CONTAINERS = frozenset({"object", "array"})
@@ -117,7 +117,7 @@ def test_what_is_certain_is_passed_on_at_once(spelling: tuple[Any, str], places:
     for part in pieces(f"```json\n{text}", places):
         read += part
         said += "".join(event.text for event in extract.feed([Text(part)]) if isinstance(event, Text))
-        if len(read) > len("```json\n{"):
+        if len(read) >= len('```json\n{"key":'):
             assert said == read.removeprefix("```json\n")
 
 
@@ -140,6 +140,12 @@ def test_what_is_certain_is_passed_on_at_once(spelling: tuple[Any, str], places:
         ('{"a": 1', {"object"}, '{"a": 1'),
         ('{"a": "}', {"object"}, '{"a": "}'),
         ("{}", {"array"}, "{}"),
+        ('Here {"y"} is: ```json\n{"x": 1}\n```', {"object"}, '{"x": 1}'),
+        ('The key {"a{}": 1} is odd', {"object"}, '{"a{}": 1}'),
+        ('{"a{}', {"object"}, "{}"),
+        ('{"a\\": {}": 1}', {"object"}, '{"a\\": {}": 1}'),
+        ('{"' + "k" * 2 * MAX_KEY + '": 1} so', {"object"}, '{"' + "k" * 2 * MAX_KEY + '": 1}'),
+        ('{"' + "{}" * MAX_KEY + '": 1}', {"object"}, '{"' + "{}" * MAX_KEY + '": 1}'),
         ('{"a": [1]}', {"array"}, "[1]"),
         ("", {"object"}, ""),
         ("{" + " " * (MAX_GAP + 1) + "}", {"object"}, "{" + " " * (MAX_GAP + 1) + "}"),
@@ -155,7 +161,7 @@ def test_other_events_pass_and_logprobs_stay_with_their_text() -> None:
     def token(text: str) -> dict[str, Any]:
         return {"token": text, "logprob": -0.5, "bytes": None, "top_logprobs": []}
 
-    words = ["Sure", ": ", '{"a"', ": 1", "}", "\n", "Bye"]
+    words = ["Sure", ": ", '{"a":', " 1", "}", "\n", "Bye"]
     extract, out = Extract(frozenset({"object"})), list[Event]()
     usage = Usage(1, 2)
     for batch in (
@@ -166,8 +172,8 @@ def test_other_events_pass_and_logprobs_stay_with_their_text() -> None:
         out += extract.feed(batch)
     assert out[:2] == [Reasoning("hm {"), Extra({"x": 1})]
     said = [event for event in out if isinstance(event, Text)]
-    assert [event.text for event in said] == ['{"a"', ": 1", "}"]
-    assert [event.logprobs for event in said] == [(token(word),) for word in ('{"a"', ": 1", "}")]
+    assert [event.text for event in said] == ['{"a":', " 1", "}"]
+    assert [event.logprobs for event in said] == [(token(word),) for word in ('{"a":', " 1", "}")]
     assert out[-1] == Finish("stop", usage=usage)
 
 
@@ -184,6 +190,28 @@ def test_a_model_that_talks_on_is_not_listened_to() -> None:
     end = Finish("length", usage=Usage(1, 2))
     [_, finish] = Extract(CONTAINERS).feed([Text("{}"), Text("x" * 2 * MAX_REST), end])
     assert finish == Finish("stop", usage=Usage(1, 2))
+
+
+@given(st.integers(0, 2 * MAX_REST), st.booleans(), cuts)
+def test_it_ends_at_the_same_character_however_it_was_cut(rest: int, calls: bool, places: list[int]) -> None:
+    text = "{}" + "x" * rest
+    behind = [ToolStart(0, "call_1", "f"), Finish("tool_calls")] if calls else [Finish("content_filter")]
+    whole = Extract(CONTAINERS).feed([Text(text), *behind])
+    extract, said = Extract(CONTAINERS), list[Event]()
+    for batch in [*([Text(part)] for part in pieces(text, places)), behind]:
+        said += extract.feed(batch)
+        if said and isinstance(said[-1], Finish):
+            break
+    assert said == list(whole)
+    assert len(whole) == (2 if rest > MAX_REST or not calls else 3)
+
+
+def test_prose_ends_at_the_same_character_however_it_was_cut() -> None:
+    for before, found in ((MAX_PROSE, True), (MAX_PROSE + 1, False)):
+        text = "x" * before + '{"key": 1}'
+        for size in (len(text), 1000, 7):
+            parts = [text[at : at + size] for at in range(0, len(text), size)]
+            assert run(parts, CONTAINERS)[0] == ('{"key": 1}' if found else text)
 
 
 def test_endless_prose_is_given_back_and_held_no_longer() -> None:
@@ -204,7 +232,10 @@ def seconds(text: str, size: int) -> float:
     return best
 
 
-@pytest.mark.parametrize("text", ["a ", "{ ", '["\\', "```a", "[t", "[" * 3, '{"a":[1,2,"x"]'])
+@pytest.mark.parametrize(
+    "text",
+    ["a ", "{ ", '["\\', "```a", "[t", "[" * 3, '{"a":[1,2,"x"]', '{"a', '{"' + "a" * 100],
+)
 def test_the_time_is_linear(text: str) -> None:
     short, long = (text * (length // len(text)) for length in (20_000, 160_000))
     assert seconds(long, 3) < 40 * seconds(short, 3)

@@ -1,0 +1,163 @@
+"""Keys over HTTP: made, listed, changed, revoked and given a new secret.
+
+Rule: behind the guard of the admin API. A secret is in the one answer that makes it and nowhere else. Once a
+change is answered this process goes by it; others hear of it within a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from fastapi import FastAPI, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from gateway.allowances import Allowance
+from gateway.core.errors import BadRequest, Conflict, KeysUnavailable, NotFound
+from gateway.http.exchange import read_body, read_head
+from gateway.keys.book import MESSAGE, Book
+from gateway.keys.desk import Desk, KeyExists, NoSuchKey, SpoiltKey, StoreAway
+from gateway.keys.key import Grant, Key, new_secret, written
+from gateway.keys.terms import House, refusal
+from gateway.settings import ConfigError
+
+MAX_BODY = 65536  # bytes
+
+T = TypeVar("T")
+
+log = logging.getLogger("gateway")
+
+
+class Guard(Protocol):
+    """Whoever knows who may ask, and who may change something; both raise ``GatewayError`` for others."""
+
+    async def admit(self, head: Mapping[bytes, bytes]) -> None: ...
+
+    async def admit_change(self, head: Mapping[bytes, bytes]) -> None: ...
+
+
+class KeyPages:
+    """The routes' handlers; ``desk`` is None where there is no store; ``teams`` gives those of now."""
+
+    def __init__(
+        self, guard: Guard, book: Book, desk: Desk | None, teams: Callable[[], Mapping[str, Allowance]]
+    ) -> None:
+        self._guard = guard
+        self._book = book
+        self._desk = desk
+        self._teams = teams
+
+    def add_to(self, app: FastAPI) -> None:
+        app.add_api_route("/admin/keys", self.every)
+        app.add_api_route("/admin/keys", self.create, methods=["POST"], status_code=201)
+        app.add_api_route("/admin/keys/{id:path}", self.one)
+        app.add_api_route("/admin/keys/{id:path}", self.update, methods=["PATCH"])
+        app.add_api_route("/admin/keys/{id:path}", self.revoke, methods=["DELETE"])
+        app.add_api_route("/admin/keys/{id:path}/rotate", self.rotate, methods=["POST"])
+
+    async def every(self, request: Request) -> Response:
+        """All keys, those of the configuration first."""
+        await self._guard.admit(read_head(request.scope))
+        stored: list[Key] = [] if self._desk is None else await self._asked(self._desk.every)
+        now = time.time()
+        rows = [written(key, now) for key in self._book.written]
+        return _json({"object": "list", "data": [*rows, *(key.shown(now) for key in stored)]})
+
+    async def one(self, request: Request, id: str) -> Response:
+        """One key by its id or name."""
+        await self._guard.admit(read_head(request.scope))
+        for row in (written(key, time.time()) for key in self._book.written):
+            if id == row["id"]:
+                return _json(row)
+        desk = self._needed()
+        return _json((await self._asked(lambda: desk.find(id))).shown(time.time()))
+
+    async def create(self, request: Request) -> Response:
+        """Make a key. ``key`` in the answer is the secret: it is not shown again."""
+        fields = await self._fields(request)
+        grant = self._checked(fields, fields)
+        desk, secret = self._needed(), new_secret()
+        key = await self._changed(lambda: desk.add(grant, secret))
+        return _json({**key.shown(time.time()), "key": secret}, 201)
+
+    async def update(self, request: Request, id: str) -> Response:
+        """Change some fields; what is left out stays, of the limits too."""
+        fields = await self._fields(request)
+        self._checked({"name": "a", **fields}, fields)
+        desk = self._needed()
+        return _json((await self._changed(lambda: desk.change(id, fields))).shown(time.time()))
+
+    async def revoke(self, request: Request, id: str) -> Response:
+        """End a key, and what it runs. It stays in the list; its name is free again."""
+        await self._guard.admit_change(read_head(request.scope))
+        desk = self._needed()
+        return _json((await self._changed(lambda: desk.revoke(id))).shown(time.time()))
+
+    async def rotate(self, request: Request, id: str) -> Response:
+        """Give a key a new secret, shown in this answer alone; the old one ends at once."""
+        await self._guard.admit_change(read_head(request.scope))
+        desk, secret = self._needed(), new_secret()
+        key = await self._changed(lambda: desk.rotate(id, secret))
+        return _json({**key.shown(time.time()), "key": secret})
+
+    async def _fields(self, request: Request) -> dict[str, Any]:
+        head = read_head(request.scope)
+        await self._guard.admit_change(head)
+        try:
+            fields = orjson.loads(await read_body(request.receive, head, MAX_BODY))
+        except orjson.JSONDecodeError:
+            raise BadRequest("The request body is not valid JSON.", code="invalid_json") from None
+        if not isinstance(fields, dict):
+            raise BadRequest("The request body must be a JSON object.")
+        return fields
+
+    def _checked(self, fields: Mapping[str, Any], given: Collection[str]) -> Grant:
+        """The grant with these fields, of which those that were given can be new ones."""
+        try:
+            grant = Grant.model_validate(fields)
+        except ValidationError as error:
+            raise refusal(error, Grant.model_fields) from None
+        house = House([key.name for key in self._book.written], self._teams(), time.time())
+        if wrong := house.refuses({name: getattr(grant, name) for name in given}):
+            raise BadRequest(f"{wrong.field}: {wrong.why}", param=wrong.field, code="invalid_value")
+        return grant
+
+    def _needed(self) -> Desk:
+        if self._desk is None:
+            message = "This gateway has no store: its keys are those of its configuration."
+            raise NotFound(message, code="key_not_found")
+        return self._desk
+
+    async def _changed(self, step: Callable[[], Key]) -> Key:
+        key = await self._asked(step)
+        with suppress(KeysUnavailable):  # it was made, and its secret is told only now
+            await self._book.look()
+        return key
+
+    async def _asked(self, step: Callable[[], T]) -> T:
+        """What the store says."""
+        try:
+            return await asyncio.to_thread(step)
+        except NoSuchKey as error:
+            message = f"There is no key `{error.shown}` in the store."
+            raise NotFound(message, code="key_not_found") from None
+        except KeyExists as error:
+            raise Conflict(f"There is a key `{error.shown}` already.", param="name") from None
+        except SpoiltKey as error:
+            message = f"The key `{error.shown}` cannot be read from the store: revoke it and make another."
+            raise NotFound(message, code="key_not_found") from None
+        except ValidationError as error:
+            raise refusal(error, Grant.model_fields) from None
+        except (StoreAway, ConfigError) as error:
+            log.error("the admin API cannot use the store: %s", error)
+            raise KeysUnavailable(MESSAGE, headers={"retry-after": "1"}) from None
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

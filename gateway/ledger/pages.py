@@ -1,0 +1,90 @@
+"""What was used, over HTTP: sums, and the rows themselves.
+
+Rule: behind the guard of the admin API. Rows are sent as they are read, a page at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import orjson
+from fastapi import FastAPI, Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.core.errors import BadRequest
+from gateway.http.exchange import read_head
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reports import as_csv, lines_of, question, report
+
+Admit: TypeAlias = Callable[[Mapping[bytes, bytes]], Awaitable[None]]
+Page: TypeAlias = Sequence[Mapping[str, Any]]
+
+MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson"}
+
+
+class UsagePages:
+    """``admit`` raises for those who may not ask."""
+
+    def __init__(self, admit: Admit, ledger: Ledger, time: Callable[[], float]) -> None:
+        self._admit = admit
+        self._ledger = ledger
+        self._time = time
+
+    def add_to(self, app: FastAPI) -> None:
+        app.add_api_route("/admin/usage", self.usage)
+        app.add_api_route("/admin/usage/rows", self.rows)
+
+    async def usage(
+        self,
+        request: Request,
+        by: Literal["key", "team", "model", "day"] = "day",
+        since: str = "30d",
+        until: str | None = None,
+    ) -> Response:
+        """What was used, by key, team, model or day; key, team and model in the query narrow it down."""
+        await self._admit(read_head(request.scope))
+        from gateway.ledger.queries import usage
+
+        asked = self._question(request, since, until)
+        lines = await self._ledger.ask(lambda engine: usage(engine, by, asked))
+        return Response(orjson.dumps(report(by, asked, lines)), media_type="application/json")
+
+    async def rows(
+        self,
+        request: Request,
+        since: str = "30d",
+        until: str | None = None,
+        format: Literal["csv", "json"] = "json",
+    ) -> Response:
+        """Every request, oldest first, as CSV or as lines of JSON; narrowed down in the same way."""
+        await self._admit(read_head(request.scope))
+        from gateway.ledger.queries import SHOWN, rows
+
+        asked = self._question(request, since, until)
+        pages = await self._ledger.ask(lambda engine: rows(engine, asked))
+        first = await self._next(pages)  # a failure that comes at once is a real status
+        if format == "csv":
+            return StreamingResponse(
+                self._sent(first, pages, as_csv, as_csv((), head=SHOWN)), media_type=MEDIA[format]
+            )
+        return StreamingResponse(self._sent(first, pages, lines_of), media_type=MEDIA[format])
+
+    async def _sent(
+        self, page: Page | None, pages: Iterator[Page], written: Callable[[Page], str], head: str = ""
+    ) -> AsyncGenerator[str, None]:
+        yield head
+        while page:
+            yield await asyncio.to_thread(written, page)
+            page = await self._next(pages)
+
+    def _question(self, request: Request, since: str, until: str | None) -> Any:
+        whose = (request.query_params.get(name) for name in ("key", "team", "model"))
+        try:
+            return question(since, until, self._time(), *whose)
+        except ValueError as error:
+            raise BadRequest(f"{error}.", param=str(error).partition(":")[0], code="invalid_value") from None
+
+    async def _next(self, pages: Iterator[Page]) -> Page | None:
+        return await self._ledger.ask(lambda _: next(pages, None))

@@ -1,0 +1,88 @@
+"""What was used, as people and programs read it: values for JSON, lines of CSV.
+
+Rule: pure. GPU time is shown in seconds and money in dollars; single rows keep their whole numbers. A cell of
+CSV is never a formula. Knows no database.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.ledger.ranges import iso, moment
+
+if TYPE_CHECKING:
+    from gateway.ledger.queries import Asked, By, Line
+
+NUMBERS = ("requests", "errors", "prompt_tokens", "completion_tokens", "gpu_seconds", "dollars")
+FORMULA = "=+-@\t\r"  # what a spreadsheet would take for one
+
+
+def question(since: str, until: str | None, now: float, *whose: str | None) -> Asked:
+    """Which rows are meant; ``whose``: key, team and model. Raises ``ValueError``, which names the option."""
+    from gateway.ledger.queries import Asked
+
+    spans: list[int | None] = []
+    for name, said in (("since", since), ("until", until)):
+        try:
+            spans.append(None if said is None else moment(said, now))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    for name, text in zip(("key", "team", "model"), whose, strict=False):
+        if text and "\0" in text:
+            raise ValueError(f"{name}: is no name")
+    start, end = spans
+    if start is not None and end is not None and start > end:
+        raise ValueError(f"since: {since} is after until, {until}")
+    return Asked(start or 0, end, *whose)
+
+
+def report(by: By, asked: Asked, lines: Sequence[Line]) -> dict[str, Any]:
+    """Everything, with its total."""
+    return {
+        "object": "usage",
+        "by": by,
+        "since": iso(asked.since),
+        "until": None if asked.until is None else iso(asked.until),
+        "data": [{**_who(by, line), **_numbers([line])} for line in lines],
+        "total": _numbers(lines),
+    }
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]], *, head: Sequence[str] = ()) -> str:
+    """Lines of CSV; those of ``head`` first, if there is one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    if head:
+        writer.writerow(head)
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return text.getvalue()
+
+
+def lines_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Lines of JSON, one a row."""
+    return "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)
+
+
+def _who(by: By, line: Line) -> dict[str, Any]:
+    if by == "key":
+        return {"key": line.name, "key_id": line.id}
+    return {by: line.name or None}
+
+
+def _numbers(lines: Sequence[Line]) -> dict[str, int | float]:
+    def total(name: str) -> int:
+        return sum(getattr(line, name) for line in lines)
+
+    whole = {name: total(name) for name in NUMBERS[:4]}
+    return {**whole, "gpu_seconds": total("gpu_ns") / 10**9, "dollars": total("cost") / 10**9}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > 1 and value[0] in FORMULA:
+        return f"'{value}"
+    return value

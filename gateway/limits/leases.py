@@ -1,0 +1,292 @@
+"""What a request meets of limits and budgets: one lease of all that bounds it, or an error that says why not.
+
+Rule: all scopes or none. A lease is settled once, by a plain function that never fails, whatever became of
+the request. With a fallback model the model's own scope changes: the first one's is charged with what ran on
+it. Key and team keep what they reserved, and meet only those budgets that did not apply to the first model;
+what is taken beyond that counts when it is settled. An estimate of tokens is cut to what is left and refuses
+nobody. Knows nothing about HTTP, nor who counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from gateway.allowances import Allowance, Budget, Limits
+from gateway.auth import Caller
+from gateway.core.errors import Forbidden
+from gateway.limits import refusals
+from gateway.limits.limiter import Claim, Grant, Limiter, Refusal, Row, Unseeded
+from gateway.limits.rules import NOTHING, Amount, Kind, Scope, quotas, scope
+from gateway.limits.seeds import Seed, Seeds
+
+ALERT = 0.8  # of a budget
+AGAIN = 30.0  # seconds between questions to a ledger that did not answer
+COMPILED = 8192  # scopes that are kept ready
+CUTS = 3  # times that an estimate is cut: one rule may have less left than another
+
+log = logging.getLogger("gateway")
+
+
+class Bounded(Protocol):
+    """A model as limits see it: whether its requests have a price, and whether their GPU time is counted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def budgets(self) -> tuple[Budget, ...]: ...
+    @property
+    def priced(self) -> bool: ...
+    @property
+    def timed(self) -> bool: ...
+
+
+class Lease:
+    """What one request has reserved. Made by `Leases`."""
+
+    __slots__ = ("_before", "_caller", "_grants", "_id", "_leases", "_model", "_moves")
+
+    def __init__(self, leases: Leases, caller: Caller, model: str, id: str, grant: Grant | None) -> None:
+        self._leases = leases
+        self._caller = caller
+        self._model = model
+        self._id = id
+        self._moves = 0
+        self._before = NOTHING  # spent before it moved to this model
+        self._grants = [(grant, grant.claim.scopes)] if grant is not None else []
+
+    @property
+    def model(self) -> str:
+        """The model that it is at."""
+        return self._model
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """``x-ratelimit-*`` as they were when the lease was granted."""
+        levels, at = [], 0.0
+        for grant, scopes in self._grants:
+            kinds, at = [scope.kind for scope in scopes], grant.at
+            levels += [level for level in grant.levels if level.kind in kinds]
+        return refusals.limits(levels, at)
+
+    async def move(self, model: Bounded, wanted: Amount, spent: Amount, *, least: int | None = None) -> None:
+        """To a fallback model; ``spent`` by the request so far.
+
+        Raises as `Leases.lease`; the lease is then what it was.
+        """
+        if model.name == self._model:
+            return
+        self._moves += 1
+        bounds = self._new(model)
+        id = f"{self._id}.{self._moves}"
+        new = await self._leases.claim(id, bounds, wanted, least) if bounds else None
+        kept = []
+        for grant, scopes in self._grants:
+            own, others = _split(scopes)
+            self._leases.settle(grant, spent.less(self._before), own)
+            kept.append((grant, others))
+        self._grants = kept if new is None else [*kept, (new, bounds)]
+        self._model, self._before = model.name, spent
+
+    def settle(self, spent: Amount) -> None:
+        """Free what was reserved and count ``spent``: once, however often it is called. Never raises."""
+        grants, self._grants = self._grants, []
+        for grant, scopes in grants:
+            if not self._moves:
+                self._leases.settle(grant, spent, scopes)
+                continue
+            own, others = _split(scopes)
+            self._leases.settle(grant, spent.less(self._before), own)
+            self._leases.settle(grant, spent, others)
+
+    def _new(self, model: Bounded) -> tuple[Scope, ...]:
+        """What bounds a request to this model and has reserved nothing yet."""
+        held = [each for _, scopes in self._grants for each in scopes]
+        met = {(each.kind, quota.name) for each in held for quota in each.quotas}
+        found = []
+        for each in self._leases.scopes(self._caller, model):
+            if each.kind == "model":
+                found.append(each)
+            elif new := tuple(quota for quota in each.quotas if (each.kind, quota.name) not in met):
+                found.append(replace(each, rates=(), places=None, quotas=new, further=True))
+        return tuple(found)
+
+
+def _split(scopes: tuple[Scope, ...]) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
+    """That of the model, and those of key and team."""
+    own = tuple(scope for scope in scopes if scope.kind == "model")
+    return own, tuple(scope for scope in scopes if scope.kind != "model")
+
+
+class Leases:
+    """All limits and budgets of this process. ``teams`` may be replaced when the configuration is."""
+
+    def __init__(
+        self, limiter: Limiter, teams: Mapping[str, Allowance], seed: Seed, time: Callable[[], float]
+    ) -> None:
+        self.teams = teams
+        self.refused: Counter[tuple[Kind, str]] = Counter()  # by kind of scope and name of the rule
+        self._limiter = limiter
+        self._seeds = Seeds(limiter, seed)
+        self._time = time
+        self._labels = False  # it was said that teams bound nothing
+        self._compiled: dict[tuple[tuple[Kind, str, str], bool, bool], _Compiled] = {}
+
+    def applies(self, caller: Caller, model: Bounded) -> bool:
+        """Whether anything bounds this caller's request to this model."""
+        return bool(self.scopes(caller, model))
+
+    def spends(self, caller: Caller, model: Bounded) -> bool:
+        """Whether a budget in dollars or GPU seconds bounds this caller's request to this model."""
+        return any(quota.index for scope in self.scopes(caller, model) for quota in scope.quotas)
+
+    async def lease(
+        self, caller: Caller, model: Bounded, wanted: Amount, id: str, *, least: int | None = None
+    ) -> Lease:
+        """Reserve a place and ``wanted`` of the key, its team and the model: of all of them, or none.
+
+        ``id`` is the request's own; ``least``: the fewest tokens that do where ``wanted`` has an estimate.
+        Raises ``RateLimited``, ``TokensLimited``, ``InsufficientQuota``, or ``Forbidden`` if its team is in
+        no configuration.
+        """
+        bounds = self.scopes(caller, model)
+        grant = await self.claim(id, bounds, wanted, least) if bounds else None
+        return Lease(self, caller, model.name, id, grant)
+
+    def nothing(self, caller: Caller, id: str) -> Lease:
+        """Of a request that nothing bounded so far; it can be moved as any other."""
+        return Lease(self, caller, "", id, None)
+
+    def scopes(self, caller: Caller, model: Bounded) -> tuple[Scope, ...]:
+        """What bounds a request, from the key to the model. Raises ``Forbidden`` as ``lease``."""
+        whose: tuple[Kind, str, str] = ("key", caller.id, caller.name)
+        found = [self._compile(whose, caller.limits, caller.budgets, model)]
+        team = self.teams.get(caller.team) if caller.team is not None else None
+        if team is None and caller.team is not None:
+            self._strange(caller.name, caller.team)
+        if team is not None:
+            whose = ("team", caller.team or "", caller.team or "")
+            found.append(self._compile(whose, team.limits, team.budgets, model))
+        whose = ("model", model.name, model.name)
+        found.append(self._compile(whose, model.limits, model.budgets, model))
+        return tuple(one for one in found if one is not None)
+
+    def _strange(self, key: str, team: str) -> None:
+        """A team that is not configured bounds nobody, so its keys are refused; without any it is a label."""
+        if self.teams:
+            message = (
+                f"The team {team} of this key is not in the gateway's configuration, so its limits are not "
+                "known. Ask who runs the gateway to add the team, or to give the key another one."
+            )
+            raise Forbidden(message, code="team_unknown", headers={"x-should-retry": "false"})
+        if not self._labels:
+            self._labels = True
+            log.warning("no teams are configured: nothing bounds team %s of key %s, nor any other", team, key)
+
+    def _compile(
+        self, whose: tuple[Kind, str, str], limits: Limits, budgets: tuple[Budget, ...], model: Bounded
+    ) -> Scope | None:
+        name = (whose, model.priced, model.timed)
+        known = self._compiled.get(name)
+        if known is not None and known.limits is limits and known.budgets is budgets:
+            return known.scope
+        if len(self._compiled) >= COMPILED:
+            self._compiled.clear()
+        found = scope(whose, limits, quotas(budgets, priced=model.priced, timed=model.timed))
+        self._compiled[name] = _Compiled(limits, budgets, found)
+        return found
+
+    async def claim(self, id: str, scopes: tuple[Scope, ...], wanted: Amount, least: int | None) -> Grant:
+        """Reserve, once it is known what budgets have spent so far. Raises as ``lease``."""
+        claim = Claim(id, scopes, wanted, self._time())
+        answer = await self._take(claim)
+        for cut in range(1, CUTS + 1):
+            if least is None or claim.amount.tokens <= least or isinstance(answer, Grant):
+                break
+            if answer.rule.measure != "tokens":
+                break
+            left = answer.limit - answer.used - answer.held
+            tokens = max(left, least) if cut < CUTS else least
+            # what a limiter takes back of a claim that it refused must not hit the next one
+            claim = claim._replace(id=f"{id}/{cut}", amount=claim.amount._replace(tokens=tokens))
+            answer = await self._take(claim)
+        if isinstance(answer, Grant):
+            return answer
+        self.refused[answer.scope.kind, answer.rule.name] += 1
+        raise refusals.error(answer, claim.time)
+
+    async def _take(self, claim: Claim) -> Grant | Refusal:
+        answer = await self._limiter.take(claim)
+        if isinstance(answer, Unseeded):
+            await self._seeds.sow(answer, claim.time)
+            answer = await self._limiter.take(claim._replace(lenient=True))
+        assert not isinstance(answer, Unseeded)  # a lenient claim needs no seeds
+        return answer
+
+    def settle(self, grant: Grant, spent: Amount, scopes: tuple[Scope, ...]) -> None:
+        """As `Lease.settle`, of these scopes."""
+        if not scopes:
+            return
+        try:
+            self._limiter.settle(grant, spent, scopes)
+        except Exception:
+            log.exception("a request could not be settled")
+
+    def charge(self, id: str, whom: Sequence[tuple[Kind, str]], spent: Amount) -> None:
+        """Count what these have spent outside of requests, such as a container that waits for some.
+
+        ``id`` is unlike any other. Never raises, refuses nothing.
+        """
+        try:
+            for each in whom:
+                self._limiter.charge(id, each, spent, self._time())
+        except Exception:
+            log.exception("what was spent outside of requests could not be counted")
+
+    def rows(self) -> list[Row]:
+        """Every rule that was met lately, as it stands."""
+        return self._limiter.rows()
+
+    def budgets(self) -> list[Row]:
+        """Those of the rows that are of budgets."""
+        spent = ("cost", "gpu", "tokens")
+        return [row for row in self.rows() if row.measure in spent and row.period != "minute"]
+
+    def alerts(self) -> list[Row]:
+        """Budgets of which most is spent or reserved."""
+        return [row for row in self.budgets() if row.used + row.reserved >= ALERT * row.limit]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What has to go on beside the requests goes on inside."""
+        async with self._limiter.running():
+            asking = asyncio.get_running_loop().create_task(self._keep_asking())
+            try:
+                yield
+            finally:
+                asking.cancel()
+                await asyncio.wait({asking})
+
+    async def ask_again(self) -> None:
+        """Ask the ledger once more for what it did not say."""
+        await self._seeds.again(self._time())
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN)
+            await self.ask_again()
+
+
+class _Compiled(NamedTuple):
+    """Of these limits and budgets: the objects themselves, since comparing them costs more."""
+
+    limits: Limits
+    budgets: tuple[Budget, ...]
+    scope: Scope | None

@@ -1,0 +1,112 @@
+"""What is looked at when metrics are scraped, so that requests pay nothing for it.
+
+Rule: labels come from the config or are ids of keys, and there is a bound on those. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import get_args
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+from gateway.limits.leases import ALERT
+from gateway.limits.limiter import Row
+from gateway.routing.lifecycle import State
+from gateway.routing.target import Target
+from gateway.serve.books import Books
+
+BUDGETS = 100  # that are told of, of however many keys
+STATES: tuple[State, ...] = get_args(State)
+
+
+class OfUpstreams:
+    """A collector of what upstreams are doing."""
+
+    def __init__(self, targets: Callable[[], Sequence[Target]]) -> None:
+        self._targets = targets
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = partial(GaugeMetricFamily, labels=("upstream",))
+        states = GaugeMetricFamily(
+            "modal_gateway_upstream_state", "1 for the state it is in.", labels=("upstream", "state")
+        )
+        calls = gauge("modal_gateway_upstream_calls", "Calls running.")
+        waiting = gauge("modal_gateway_upstream_calls_waiting", "Calls waiting for a slot.")
+        circuits = gauge("modal_gateway_upstream_circuit_open", "1 while it is passed over.")
+        connections = gauge("modal_gateway_upstream_connections", "Connections to it, idle ones included.")
+        hops = CounterMetricFamily(
+            "modal_gateway_upstream_result_redirects",
+            "Addresses of results (303) that were followed.",
+            labels=("upstream",),
+        )
+        boots = SummaryMetricFamily(
+            "modal_gateway_upstream_boot_seconds", "How long containers took to boot.", labels=("upstream",)
+        )
+        for target in self._targets():
+            now, name = target.state(), [target.name]
+            for state in STATES:
+                states.add_metric([*name, state], float(state == now))
+            calls.add_metric(name, target.slots.taken)
+            waiting.add_metric(name, target.slots.waiting)
+            circuits.add_metric(name, float(not target.closed()))
+            traffic = target.inner.traffic()
+            connections.add_metric(name, traffic.connections)
+            hops.add_metric(name, traffic.hops)
+            _add_boots(boots, target)
+        return iter((states, calls, waiting, circuits, boots, connections, hops))
+
+
+class OfBooks:
+    """A collector of what limits, budgets and GPU time have come to; sums that are kept anyway."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def collect(self) -> Iterator[Metric]:
+        gpu = CounterMetricFamily(
+            "modal_gateway_gpu_seconds",
+            "Time of containers, while they answered or booted for requests and idle afterwards.",
+            labels=("model", "while"),
+        )
+        cost = CounterMetricFamily(
+            "modal_gateway_cost_dollars", "What requests and idle containers cost.", labels=("model",)
+        )
+        for model, taken in self._books.taken.items():
+            gpu.add_metric([model, "busy"], taken.busy / 1e9)
+            gpu.add_metric([model, "idle"], taken.idle / 1e9)
+            cost.add_metric([model], taken.cost / 1e9)
+        refused = CounterMetricFamily(
+            "modal_gateway_limit_refusals",
+            "Requests that a limit or a budget refused, by whose it was.",
+            labels=("scope", "limit"),
+        )
+        for (kind, rule), count in self._books.leases.refused.items():
+            refused.add_metric([kind, rule], count)
+        spent = GaugeMetricFamily(
+            "modal_gateway_budget_spent_ratio",
+            f"Spent and reserved of a budget, of the {BUDGETS} that are spent most.",
+            labels=("scope", "id", "budget"),
+        )
+        budgets = sorted(self._books.leases.budgets(), key=_share, reverse=True)
+        for row in budgets[:BUDGETS]:
+            spent.add_metric([row.kind, row.id, f"{row.measure}/{row.period}"], _share(row))
+        alert = GaugeMetricFamily(
+            "modal_gateway_budgets_nearly_spent", f"Budgets of which {ALERT:.0%} are spent or reserved."
+        )
+        alert.add_metric([], sum(_share(row) >= ALERT for row in budgets))
+        return iter((gpu, cost, refused, spent, alert))
+
+
+def _share(row: Row) -> float:
+    return (row.used + row.reserved) / row.limit
+
+
+def _add_boots(family: Metric, target: Target) -> None:
+    boots, labels = target.life.boots, {"upstream": target.name}
+    for quantile, seconds in (("0.5", boots.p50), ("0.9", boots.p90)):
+        if seconds is not None:
+            family.add_sample(family.name, {**labels, "quantile": quantile}, seconds)
+    family.add_sample(f"{family.name}_count", labels, boots.count)
+    family.add_sample(f"{family.name}_sum", labels, boots.total)

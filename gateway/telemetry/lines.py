@@ -1,0 +1,144 @@
+"""A record as one line: text for a person, or one JSON object.
+
+Rule: names, numbers and codes, never a prompt, an answer or a key. What others chose is cut, and only what
+can be printed is left of it, so that no line can be forged. Pure but for the zone of a person's clock.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import orjson
+
+from gateway.record import Record
+
+MAX_SHOWN = 128  # characters of a name that somebody else chose
+RED, GREEN, YELLOW, DIM, PLAIN = (f"\x1b[{code}m" for code in (31, 32, 33, 2, 0))
+_WORD = re.compile(r"[\w./:@+#-]+")
+
+
+class Style(NamedTuple):
+    """How lines are written."""
+
+    json: bool = False
+    color: bool = False
+
+
+def failed(record: Record) -> bool:
+    """Whether it ended in an upstream's failure or in ours, also in mid-stream."""
+    return record.status >= 500 or (record.status == 200 and record.code is not None)
+
+
+def as_json(record: Record) -> bytes:
+    """One JSON object and a line feed; what does not apply is left out."""
+    usage, started = record.usage, record.started
+    line = {
+        "time": stamp(record.time + record.finished - started),
+        "level": "warning" if failed(record) else "info",
+        "event": "request",
+        "id": record.request_id,
+        "route": record.route,
+        "key": printable(record.key),
+        "team": record.team and printable(record.team),
+        "asked": printable(record.asked),
+        "model": record.model,
+        "upstream": record.upstream,
+        "state": record.state,
+        "status": record.status,
+        "code": record.code,
+        "stream": record.streamed,
+        "queue_ms": _ms(record.queued) if record.queued else None,
+        "boot_ms": _ms(record.booted) if record.booted else None,
+        "first_event_ms": None if record.first_event is None else _ms(record.first_event - started),
+        "total_ms": _ms(record.finished - started),
+        "calls": record.calls,
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "token_source": usage and usage.source,
+        "finish": record.finish and printable(record.finish),
+        "client_left": record.client_left or None,
+        "gpu_ms": None if record.gpu is None else round(record.gpu / 1e6, 3),
+        "cost": None if record.cost is None else record.cost / 1e9,
+        "ignored": record.ignored or None,
+        "client_request_id": record.client_request_id and printable(record.client_request_id),
+        "user": record.user and printable(record.user),
+    }
+    said = {name: value for name, value in line.items() if value is not None}
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def as_text(record: Record, *, color: bool = False) -> bytes:
+    """Columns for a terminal: end, status, seconds in all and to the first event, tokens, model, key, id."""
+    usage, at = record.usage, time.localtime(record.time + record.finished - record.started)
+    first = "" if record.first_event is None else f"{record.first_event - record.started:.3f}"
+    tokens = f"{usage.prompt_tokens}+{usage.completion_tokens}" if usage is not None else ""
+    status, id = f"{record.status:3}", record.request_id
+    if color:
+        status, id = f"{_tint(record)}{status}{PLAIN}", f"{DIM}{id}{PLAIN}"
+    line = (
+        f"{time.strftime('%H:%M:%S', at)}  {status} {record.finished - record.started:8.3f}s {first:>8} "
+        f"{tokens:>11}  {_model(record):<24}  {word(record.key):<10}  {id}"
+    )
+    return "  ".join([line, *_further(record)]).encode() + b"\n"
+
+
+def _further(record: Record) -> list[str]:
+    """What is out of the ordinary."""
+    said = []
+    if record.code:
+        said.append(f"code={record.code}" + (" (in mid-stream)" if record.status == 200 else ""))
+    if record.state not in ("warm", "unknown"):
+        said.append(f"state={record.state}")
+    for name, seconds in (("queue", record.queued), ("boot", record.booted)):
+        if seconds >= 0.001:
+            said.append(f"{name}={seconds:.3f}s")
+    if record.calls > 1:
+        said.append(f"calls={record.calls}")
+    if record.finish not in (None, "stop"):
+        said.append(word(str(record.finish)))
+    if record.client_left:
+        said.append("client left")
+    if record.gpu:
+        said.append(f"gpu={record.gpu / 1e9:.3f}s")
+    if record.cost:
+        said.append(f"${record.cost / 1e9:.6f}")
+    return said
+
+
+def _model(record: Record) -> str:
+    if not record.asked or record.asked == record.model:
+        return record.model
+    asked = word(record.asked)
+    return asked if record.model == "other" else f"{asked} > {record.model}"
+
+
+def _tint(record: Record) -> str:
+    if failed(record):
+        return RED
+    return GREEN if record.status < 300 else YELLOW
+
+
+def printable(text: str) -> str:
+    """What is left of a text from outside."""
+    if len(text) <= MAX_SHOWN and text.isprintable():
+        return text
+    cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+    return "".join(each if each.isprintable() else "?" for each in cut)
+
+
+def word(text: str) -> str:
+    """The same as one word, quoted where it would look like several."""
+    shown = printable(text)
+    return shown if _WORD.fullmatch(shown) else f'"{shown}"'
+
+
+def stamp(seconds: float) -> str:
+    """``2026-11-20T12:00:00.000Z`` of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

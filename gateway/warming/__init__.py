@@ -1,0 +1,1 @@
+"""Models kept warm: hours.py says when, schedules.py sees to it."""
