@@ -14,6 +14,7 @@ import openai
 
 os.environ.setdefault("OPENAI_BASE_URL", "http://localhost:8000/v1")
 os.environ.setdefault("OPENAI_API_KEY", "unused")
+MODEL = os.environ.get("MODEL", "gpt-4o-mini")
 client = openai.OpenAI()
 
 
@@ -43,7 +44,7 @@ MOST = 5  # turns
 def answer(question: str) -> str:
     messages: list[Any] = [{"role": "user", "content": question}]
     for _ in range(MOST):
-        reply = client.chat.completions.create(model="gpt-4o-mini", messages=messages, tools=TOOLS)
+        reply = client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS)
         message = reply.choices[0].message
         if not message.tool_calls:
             return message.content or ""

@@ -5,9 +5,10 @@
 set -eu
 url="${OPENAI_BASE_URL:-http://localhost:8000/v1}"
 key="${OPENAI_API_KEY:-unused}"
+model="${MODEL:-gpt-4o-mini}"
 
-ask() { # the request body, then further options of curl
-    body=$1
+ask() { # the rest of the request body, then further options of curl
+    body="{\"model\": \"$model\", $1}"
     shift
     curl --silent --show-error --fail-with-body "$@" "$url/chat/completions" \
         --header "Authorization: Bearer $key" --header "Content-Type: application/json" --data "$body"
@@ -15,10 +16,10 @@ ask() { # the request body, then further options of curl
 }
 
 echo "--- whole"
-ask '{"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "你好"}]}'
+ask '"messages": [{"role": "user", "content": "你好"}]'
 
 echo "--- streamed"
-ask '{"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "count to 3"}], "stream": true}' --no-buffer
+ask '"messages": [{"role": "user", "content": "count to 3"}], "stream": true' --no-buffer
 
 echo "--- stopped before 欢迎"
-ask '{"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "你好"}], "stop": ["欢迎"]}'
+ask '"messages": [{"role": "user", "content": "你好"}], "stop": ["欢迎"]'

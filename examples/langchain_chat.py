@@ -1,6 +1,6 @@
 # run: python examples/langchain_chat.py
 # needs langchain-openai
-"""ChatOpenAI without arguments, alone and in a chain."""
+"""ChatOpenAI with nothing but the name of its model, alone and in a chain."""
 
 import asyncio
 import os
@@ -11,7 +11,8 @@ from langchain_openai import ChatOpenAI
 
 os.environ.setdefault("OPENAI_BASE_URL", "http://localhost:8000/v1")
 os.environ.setdefault("OPENAI_API_KEY", "unused")
-llm = ChatOpenAI()
+MODEL = os.environ.get("MODEL", "gpt-4o-mini")
+llm = ChatOpenAI(model=MODEL)
 
 answer = llm.invoke("你好")
 print("invoke:", answer.text)

@@ -11,11 +11,13 @@ import os
 from langchain_community.llms import Modal
 from langchain_core.prompts import PromptTemplate
 
-url = os.environ.get("OPENAI_BASE_URL", "http://localhost:8000/v1")
-key = os.environ.get("OPENAI_API_KEY", "unused")
+os.environ.setdefault("OPENAI_BASE_URL", "http://localhost:8000/v1")
+os.environ.setdefault("OPENAI_API_KEY", "unused")
+MODEL = os.environ.get("MODEL", "gpt-4o-mini")
+url, key = os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"]
 
 llm = Modal()  # today's class loses what it is constructed with
-llm.endpoint_url = url.replace("://", f"://x:{key}@", 1) + "/prompt/gpt-3.5-turbo?echo=1"
+llm.endpoint_url = url.replace("://", f"://x:{key}@", 1) + f"/prompt/{MODEL}?echo=1"
 llm.model_kwargs = {"max_tokens": 100}
 
 question = "count to 5"

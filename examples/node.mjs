@@ -4,12 +4,13 @@
 
 const url = process.env.OPENAI_BASE_URL ?? "http://localhost:8000/v1";
 const key = process.env.OPENAI_API_KEY ?? "unused";
+const model = process.env.MODEL ?? "gpt-4o-mini";
 
 async function ask(request) {
   const response = await fetch(`${url}/chat/completions`, {
     method: "POST",
     headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-    body: JSON.stringify({ model: "gpt-3.5-turbo", ...request }),
+    body: JSON.stringify({ model, ...request }),
   });
   if (!response.ok) throw new Error(`${response.status}: ${(await response.json()).error.message}`);
   return response;

@@ -8,26 +8,27 @@ import openai
 
 os.environ.setdefault("OPENAI_BASE_URL", "http://localhost:8000/v1")
 os.environ.setdefault("OPENAI_API_KEY", "unused")
+MODEL = os.environ.get("MODEL", "gpt-4o-mini")
 client = openai.OpenAI()
 
 print("models: ", ", ".join(model.id for model in client.models.list()))
 
 answer = client.chat.completions.create(
-    model="gpt-3.5-turbo",
+    model=MODEL,
     messages=[{"role": "system", "content": "You are kind."}, {"role": "user", "content": "你好"}],
 )
 print("whole:  ", answer.choices[0].message.content)
 print("usage:  ", answer.usage.total_tokens if answer.usage else "unknown", "tokens")
 
 answer = client.chat.completions.create(
-    model="gpt-3.5-turbo", messages=[{"role": "user", "content": "你好"}], stop=["欢迎"], n=2
+    model=MODEL, messages=[{"role": "user", "content": "你好"}], stop=["欢迎"], n=2
 )
 print("stopped:", *[choice.message.content for choice in answer.choices])
 
 # A stream is ended by leaving the block: the model behind the gateway stops generating at once.
 print("stream: ", end="")
 with client.chat.completions.create(
-    model="gpt-3.5-turbo", messages=[{"role": "user", "content": "count to 1000"}], stream=True
+    model=MODEL, messages=[{"role": "user", "content": "count to 1000"}], stream=True
 ) as stream:
     text = ""
     for chunk in stream:
@@ -38,7 +39,7 @@ print(text, "...")
 
 try:
     client.chat.completions.create(
-        model="gpt-3.5-turbo", messages=[{"role": "user", "content": "你好"}], temperature=3
+        model=MODEL, messages=[{"role": "user", "content": "你好"}], temperature=3
     )
 except openai.BadRequestError as error:
     print("refused:", error)

@@ -1,15 +1,17 @@
 """Who is measured and what is asked: the mock upstream itself, the baseline before it, the gateway before it.
 
 Rule: all get the same question in their own words, and the gateway runs as people run it: ``serve`` with a
-file, a key, a chat template and otherwise the defaults. Knows nothing about time.
+file, a key, a chat template and otherwise the defaults, but for the ledger, whose cost `access.py` measures.
+Knows nothing about time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import orjson
 
@@ -51,8 +53,20 @@ def question(server: Server, pace: str | None = None, events: int = 0, *, stop: 
     return Question(server.port, head.encode() + data, expected, streamed=pace is not None, key=key)
 
 
+OPEN: Mapping[str, Any] = {"auth": {"mode": "none"}, "store": {"url": None}}
+"""No keys, nothing counted and nothing kept."""
+KEYED: Mapping[str, Any] = {
+    "auth": {"mode": "keys", "keys": [{"name": "bench", "key": KEY}]},
+    "store": {"url": None},
+}
+
+
 def gateway_command(
-    folder: Path, upstream: int, port: int, models: Sequence[str] = ("whole", *PACES)
+    folder: Path,
+    upstream: int,
+    port: int,
+    models: Sequence[str] = ("whole", *PACES),
+    access: Mapping[str, Any] = KEYED,
 ) -> list[str]:
     """The gateway with a model for each pace; writes its configuration to ``folder``."""
     entries = {
@@ -66,9 +80,8 @@ def gateway_command(
         }
         for model in models
     }
-    auth = {"mode": "keys", "keys": [{"name": "bench", "key": KEY}]}
     file = folder / "gateway.yaml"
-    file.write_bytes(orjson.dumps({"auth": auth, "models": entries}))  # JSON is YAML
+    file.write_bytes(orjson.dumps({**access, "models": entries}))  # JSON is YAML
     return ["-m", "gateway", "serve", "--config", str(file), "--port", str(port)]
 
 

@@ -60,6 +60,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield url
 
 
+@pytest.fixture
+def environ(demo: str) -> dict[str, str]:
+    """Where the examples find the demo, and which of its models they ask."""
+    return {
+        "OPENAI_BASE_URL": f"{demo}/v1",
+        "OPENAI_API_KEY": "unused",
+        "MODEL": "gpt-4o-mini",
+        "EMBEDDING_MODEL": "text-embedding-3-small",
+    }
+
+
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """A running ``modal-gateway serve`` with keys and no default model."""

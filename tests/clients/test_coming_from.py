@@ -52,7 +52,7 @@ def absent(key: str) -> list[str]:
     return re.findall(r"`([^` ]+)`", row.split("|")[1])
 
 
-@pytest.mark.parametrize("path", absent("/v1/messages"))
+@pytest.mark.parametrize("path", absent("/tokenize"))
 def test_an_endpoint_it_calls_absent_is_a_404(http: httpx.Client, path: str) -> None:
     answer = http.post(path.replace("{model}", "chatglm2-6b").replace("...", "chat/completions"), json=ASKED)
     assert answer.status_code == 404
@@ -71,14 +71,11 @@ def test_tools_and_schemas_are_answered_over_a_prompt(http: httpx.Client) -> Non
     assert isinstance(json.loads(answer.json()["choices"][0]["message"]["content"]), dict)
 
 
-@pytest.mark.parametrize("key", absent("the config keys"))
+@pytest.mark.parametrize("key", absent("the config key"))
 def test_a_key_it_calls_without_effect_is_reported_as_such(key: str) -> None:
-    model: dict[str, Any] = {"upstream": {"url": "http://localhost"}}
-    data: dict[str, Any] = {"models": {"m": model}}
-    stores = {"store": {"url": "sqlite:///x.db"}, "redis": {"url": "redis://localhost"}}
-    values: dict[str, Any] = {"price": {}, **stores}
-    (data if key in ("store", "redis") else model)[key] = values[key]
-    assert any(key in line for line in settings_from(data).without_effect())
+    section, _, name = key.partition(".")
+    data = {"models": {"m": {"upstream": {"url": "http://localhost"}}}, section: {name: True}}
+    assert settings_from(data).without_effect() == [key]
 
 
 def test_every_template_but_raw_has_boundary_stops() -> None:

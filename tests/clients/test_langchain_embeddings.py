@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import mul
-from typing import Any
+from typing import Any, TypeAlias
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -21,6 +22,8 @@ pytest.importorskip("tiktoken", reason="tiktoken, which comes with langchain-ope
 
 import tiktoken
 from langchain_openai import OpenAIEmbeddings
+
+Made: TypeAlias = Callable[..., OpenAIEmbeddings]
 
 TEXTS = ["the river runs through old stone", "你好，世界", "naïve café 🙂", "three seven twelve"]
 RANKS = {bytes([byte]): byte for byte in range(256)} | {b"th": 256, b"the": 257, b" r": 258}
@@ -58,39 +61,62 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"{url}/v1"
 
 
-def langchain(url: str, model: str, **options: Any) -> OpenAIEmbeddings:
-    return OpenAIEmbeddings(model=model, base_url=url, api_key=SECRET, max_retries=0, **options)
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    """What OpenAIEmbeddings calls with: nobody would close a client of its own."""
+    with openai.DefaultHttpxClient() as client:
+        yield client
 
 
-def test_token_ids_give_what_the_texts_give(reading: str, small_table: None) -> None:
+@pytest.fixture
+def langchain(http: httpx.Client) -> Made:
+    """``langchain(url, model, **options)``."""
+
+    def made(url: str, model: str, **options: Any) -> OpenAIEmbeddings:
+        options |= {"api_key": SECRET, "max_retries": 0, "http_client": http}
+        return OpenAIEmbeddings(model=model, base_url=url, **options)
+
+    return made
+
+
+def test_token_ids_give_what_the_texts_give(
+    langchain: Made, reading: str, small_table: None
+) -> None:
     by_ids = langchain(reading, "with-table").embed_documents(TEXTS)
     by_text = langchain(reading, "with-table", check_embedding_ctx_length=False).embed_documents(TEXTS)
     assert by_ids == by_text
     assert len(by_ids) == len(TEXTS)
 
 
-def test_texts_longer_than_the_client_sends_at_once(reading: str, small_table: None) -> None:
+def test_texts_longer_than_the_client_sends_at_once(
+    langchain: Made, reading: str, small_table: None
+) -> None:
     long = langchain(reading, "with-table", embedding_ctx_length=5).embed_query("river " * 20)
     assert math.fsum(number * number for number in long) == pytest.approx(1)  # LangChain's mean of the parts
 
 
-def test_ids_that_nobody_can_read_are_refused_with_the_setting(reading: str, small_table: None) -> None:
+def test_ids_that_nobody_can_read_are_refused_with_the_setting(
+    langchain: Made, reading: str, small_table: None
+) -> None:
     with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
         langchain(reading, "without").embed_query("hi")
     assert langchain(reading, "without", check_embedding_ctx_length=False).embed_query("hi")
 
 
-async def test_async_gives_the_same(reading: str) -> None:
+async def test_async_gives_the_same(langchain: Made, reading: str) -> None:
     embeddings = langchain(reading, "without", check_embedding_ctx_length=False)
     assert await embeddings.aembed_documents(TEXTS) == embeddings.embed_documents(TEXTS)
     assert await embeddings.aembed_query(TEXTS[1]) == embeddings.embed_documents(TEXTS)[1]
     await embeddings.async_client._client.close()
 
 
-def test_the_nearest_document_is_found(demo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_document_is_found(
+    demo: str, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", f"{demo}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "unused")
-    embeddings = OpenAIEmbeddings(check_embedding_ctx_length=False)  # under OpenAI's default name
+    # under OpenAI's default name
+    embeddings = OpenAIEmbeddings(check_embedding_ctx_length=False, http_client=http)
     query, documents = embeddings.embed_query("old stones in a river"), embeddings.embed_documents(TEXTS)
     nearness = [sum(map(mul, query, document)) for document in documents]
     assert nearness.index(max(nearness)) == 0

@@ -23,8 +23,6 @@ SKIPPED = {
     "test_pdf_inputs": "PDF",
     "test_pdf_tool_message": "PDF",
     "test_audio_inputs": "audio",
-    "test_image_inputs": "image",  # it fetches its image from the network
-    "test_image_tool_message": "image",
     "test_stream_time": "VCR",  # it times the client alone, on recorded answers
 }
 
