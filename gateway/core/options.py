@@ -22,6 +22,8 @@ NONE: Mapping[str, Any] = {}
 
 def heard(request: ChatRequest, template: Template) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The options that this template looks at, and the names of those that it does not."""
+    if not request.model_extra:
+        return NONE, ()
     found = options(request)
     given = (request.model_extra or {}).get("chat_template_kwargs") or NONE
     ignored = [KWARGS + name for name in given if name not in template.variables]

@@ -69,7 +69,9 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
         prompt, marks = closed(prompt, marks)
     prompt += offered.ending
     watch = _watch(request, spec, traits, (prompt, verbatim), offered)
-    watch = replace(watch, reasoning=None if offered.forces else marks)
+    heard_in = None if offered.forces else marks
+    if heard_in is not watch.reasoning:
+        watch = replace(watch, reasoning=heard_in)
     ignored += unheard
     if form is not None:
         ignored += form.ignored

@@ -23,8 +23,12 @@ class Price:
     per_million_output: float | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is one."""
-        return self != FREE
+        """Whether there is one. Asked several times a request: comparing values would cost ten times that."""
+        return (
+            self.per_gpu_second is not None
+            or self.per_million_input is not None
+            or self.per_million_output is not None
+        )
 
     def of(self, usage: Usage | None, gpu: int | None) -> int | None:
         """Billionths of a dollar for these tokens and nanoseconds of containers; None without a price."""

@@ -102,8 +102,10 @@ class Books:
         spent = Amount(tokens, record.cost or 0, record.gpu or 0)
         if job.lease is not None:
             job.lease.settle(spent)
-        by_model = _ran(job, record.model)
-        by_model[record.model] = own = spent.less(_total(by_model))
+        by_model, own = {record.model: spent}, spent
+        if job.tries > 1:
+            by_model = _ran(job, record.model)
+            by_model[record.model] = own = spent.less(_total(by_model))
         if usage is not None and record.status == 200 and record.code is None:
             answer = -(-usage.completion_tokens // max(len(job.calls), 1))
             self._means.of(record.model).note(own.cost, own.gpu, answer)
