@@ -16,6 +16,7 @@ from gateway.core.call import (
     MAX_NOTED,
     Call,
     ChatCall,
+    Marks,
     Notes,
     PromptCall,
     Traits,
@@ -68,10 +69,7 @@ def _prompt_call(request: ChatRequest, spec: ModelSpec, traits: Traits, origin: 
     if offered.forces or (held and form is not None):
         prompt, marks = closed(prompt, marks)
     prompt += offered.ending
-    watch = _watch(request, spec, traits, (prompt, verbatim), offered)
-    heard_in = None if offered.forces else marks
-    if heard_in is not watch.reasoning:
-        watch = replace(watch, reasoning=heard_in)
+    watch = _hearing(_watch(request, spec, traits, (prompt, verbatim), offered), offered, marks)
     ignored += unheard
     if form is not None:
         ignored += form.ignored
@@ -138,6 +136,12 @@ def _unavailable(request: ChatRequest) -> tuple[str, ...]:
         if row.name in given and _value(request, row.name):
             raise BadRequest(f"{row.name}: {row.why}.", param=row.name, code="unsupported_parameter")
     return tuple(sorted(name for name in given & IGNORED if _value(request, name) is not None))
+
+
+def _hearing(watch: Watch, offered: Offer, marks: Marks | None) -> Watch:
+    """The same watch, with what the prompt says of thoughts; a call that must come leaves room for none."""
+    reasoning = None if offered.forces else marks
+    return watch if watch.reasoning is reasoning else replace(watch, reasoning=reasoning)
 
 
 def _unheard(request: ChatRequest, spec: ModelSpec) -> tuple[str, ...]:
