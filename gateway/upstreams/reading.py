@@ -112,7 +112,10 @@ class Answer:
         """What came since the last read, ``b""`` at the end."""
         self._patience.begin()
         try:
-            return await self._response.read()
+            data = await self._response.read()
+            if not data and self._patience.expired and not self._decoder.said:
+                raise self._silent()  # it was closed for that while something had just come
+            return data
         except (OSError, BadAnswer):
             if self._decoder.said:
                 return b""  # the text is complete; only usage or [DONE] can be missing
