@@ -25,11 +25,12 @@ class Mean:
 
     def note(self, cost: int, gpu: int, answer: int) -> None:
         """What a finished request took; ``answer``: tokens of each of its choices."""
-        new = (cost, gpu, answer)
         old = self._last.popleft() if len(self._last) >= LAST else (0, 0, 0)
-        self._last.append(new)
-        for index in range(3):
-            self._sums[index] += new[index] - old[index]
+        self._last.append((cost, gpu, answer))
+        sums = self._sums
+        sums[0] += cost - old[0]
+        sums[1] += gpu - old[1]
+        sums[2] += answer - old[2]
 
     @property
     def known(self) -> bool:

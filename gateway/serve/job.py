@@ -206,6 +206,8 @@ class Job:
         if self.candidate is None:
             return None
         own = self.candidate.deployment.price
+        if not own and self.tries <= 1:  # most requests, which should pay nothing to learn it
+            return None
         gpu = sum(visit.gpu for visit, price in self.made if price is own)
         costs = [own.of(self.used, gpu)]
         costs += [price.of(None, visit.gpu) for visit, price in self.made if price is not own and visit.gpu]
