@@ -17,7 +17,7 @@ from gateway.core.body import checked, read_json
 from gateway.core.errors import BadRequest
 from gateway.core.places import NONE, Places, taken
 from gateway.core.wire import MAX_MESSAGES, ChatRequest, Scalar
-from gateway.core.wording import Wording
+from gateway.core.wording import Wording, refuse
 
 Name: TypeAlias = Annotated[str, Field(max_length=64)]
 
@@ -97,7 +97,7 @@ def parse_count(body: bytes) -> MessagesRequest:
 
 
 def _request(asked: MessagesBody) -> MessagesRequest:
-    _refuse(asked)
+    refuse(asked, _ELSEWHERE, _ABSENT)
     said, places = taken(conversation(asked.system, asked.messages), "source")
     try:
         return checked(
@@ -129,17 +129,6 @@ _ABSENT = {
     "mcp_servers": "servers of tools are not called from here",
     "container": "no code is run here",
 }
-
-
-def _refuse(asked: MessagesBody) -> None:
-    extra = asked.model_extra or {}
-    for name, right in _ELSEWHERE.items():
-        if extra.get(name) is not None:
-            message = f"{name} is a field of chat completions; here it is {right}."
-            raise BadRequest(message, param=name, code="unsupported_parameter")
-    for name, why in _ABSENT.items():
-        if extra.get(name):
-            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
 
 
 def _chat_fields(asked: MessagesBody) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gateway.core.errors import BadRequest
 from gateway.core.items import Item, Message, Recall, kind_of, messages
 from gateway.core.places import NONE, Places, taken
 from gateway.core.wire import MAX_MESSAGES, ChatRequest
-from gateway.core.wording import Wording
+from gateway.core.wording import Wording, refuse
 
 Text: TypeAlias = Annotated[str, Field(max_length=512)]
 
@@ -101,7 +101,7 @@ def parse_responses(body: bytes) -> ResponsesRequest:
     What it refers to is not there yet: see ``recalled``.
     """
     asked = checked(ResponsesBody, read_json(body))
-    _refuse(asked)
+    refuse(asked, _ELSEWHERE, _ABSENT)
     before: list[Message] = [{"role": "assistant", "content": ""}] if asked.previous_response_id else []
     said, places = taken(conversation(asked, _not_yet, before), "image_url")
     fields = {**_chat_fields(asked), "messages": said, "asked": asked, "places": places}
@@ -159,18 +159,6 @@ _ABSENT = {
     "n": "a response is one answer",
     "audio": "this gateway answers with text",
 }
-
-
-def _refuse(asked: ResponsesBody) -> None:
-    extra = asked.model_extra or {}
-    for name, right in _ELSEWHERE.items():
-        if extra.get(name) is not None:
-            message = f"{name} is a field of chat completions; here it is {right}."
-            raise BadRequest(message, param=name, code="unsupported_parameter")
-    for name, why in _ABSENT.items():
-        value = getattr(asked, name, None) if name in ResponsesBody.model_fields else extra.get(name)
-        if value:
-            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
 
 
 _SAME = (

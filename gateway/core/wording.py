@@ -6,11 +6,27 @@ Rule: a table of patterns, each replaced wherever it occurs. Knows no API.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from pydantic import BaseModel
 
 from gateway.core.errors import BadRequest
 from gateway.core.places import NONE, Places, hidden, shown
+
+
+def refuse(asked: BaseModel, elsewhere: Mapping[str, str], absent: Mapping[str, str]) -> None:
+    """Raise ``BadRequest`` for a field that chats have and this API calls otherwise, or that nobody has here.
+
+    ``elsewhere``: chat's names and this API's; ``absent``: names and why they are not taken.
+    """
+    for name, right in elsewhere.items():
+        if getattr(asked, name, None) is not None:
+            message = f"{name} is a field of chat completions; here it is {right}."
+            raise BadRequest(message, param=name, code="unsupported_parameter")
+    for name, why in absent.items():
+        if getattr(asked, name, None):
+            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
 
 
 @dataclass(slots=True, frozen=True)

@@ -95,7 +95,7 @@ class OfBooks:
         alert = GaugeMetricFamily(
             "modal_gateway_budgets_nearly_spent", f"Budgets of which {ALERT:.0%} are spent or reserved."
         )
-        alert.add_metric([], sum(_share(row) >= ALERT for row in budgets))
+        alert.add_metric([], len(self._books.leases.alerts()))
         return iter((gpu, cost, refused, spent, alert))
 
 
