@@ -42,7 +42,7 @@ test-clients: .venv/.dev $(CLIENTS:%=.venvs/%/.installed) .venvs/node/.installed
 	$(BIN)/python -m pytest -m clients $(ARGS)
 
 .PHONY: test-slow
-test-slow: .venv/.dev ## Run the slow tests and those that need a browser or a database
+test-slow: .venv/.stack ## Run the slow tests and those that need a browser or a database
 	$(BIN)/python -m pytest -m "(browser or database or slow) and not (torch or clients or soak)" $(ARGS)
 
 .PHONY: soak
@@ -80,6 +80,7 @@ lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/cl
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --extra all --group build --group test --group lint \
 		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+	$(COMPILE) --group stack -c requirements-dev.lock -o requirements-stack.lock
 	$(COMPILE) modal_backend/requirements.in -c requirements.lock -o modal_backend/requirements.lock
 	set -e; for wanted in tests/clients/*/requirements.in; do \
 		folder=$${wanted%requirements.in}; \
@@ -107,6 +108,10 @@ clean: ## Remove environments, caches and builds
 
 .venv/.dev: requirements-dev.lock .venv/.base
 	$(BIN)/python $(LOCKED) -r requirements-dev.lock
+	@touch $@
+
+.venv/.stack: requirements-stack.lock .venv/.dev
+	$(BIN)/python $(LOCKED) -r requirements-stack.lock
 	@touch $@
 
 .venvs/torch/.installed: requirements-torch.txt requirements-dev.lock pyproject.toml | .venv/bin/python

@@ -129,14 +129,21 @@ def test_the_locks_satisfy_pyproject() -> None:
     nothing(unsatisfied(base, ROOT / "requirements.lock"))
     nothing(unsatisfied(resolve(PYPROJECT["build-system"]["requires"]), ROOT / "requirements-build.lock"))
     extras = resolve(project["optional-dependencies"]["all"])
-    tools = [requirement for group in groups.values() for requirement in resolve(group)]
+    tools = [wanted for name, group in groups.items() if name != "stack" for wanted in resolve(group)]
     nothing(unsatisfied(base + extras + tools, ROOT / "requirements-dev.lock"))
+    nothing(unsatisfied(resolve(groups["stack"]), ROOT / "requirements-stack.lock"))
 
 
 @pytest.mark.parametrize("part", ["requirements.lock", "requirements-build.lock"])
 def test_the_development_lock_holds_the_others(part: str) -> None:
     development = {str(pin) for pin, _ in pins(ROOT / "requirements-dev.lock")}
     nothing(str(pin) for pin, _ in pins(ROOT / part) if str(pin) not in development)
+
+
+def test_the_stack_lock_changes_no_version_of_the_development_lock() -> None:
+    names = ("requirements-dev.lock", "requirements-stack.lock")
+    development, stack = ({pin.name: version for pin, version in pins(ROOT / name)} for name in names)
+    nothing(f"{name} {stack[name]}" for name in stack if development.get(name, stack[name]) != stack[name])
 
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("tests/clients/*/requirements.lock")), ids=relative)
