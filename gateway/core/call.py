@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from gateway.core.value import value
+
 if TYPE_CHECKING:
     from gateway.core.structured import Format
 
@@ -44,7 +46,7 @@ class Tooling(NamedTuple):
     single: bool = False  # the answer ends behind the first call
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Watch:
     """What the gateway looks for in the text that comes back, in the order of the filters."""
 
@@ -66,7 +68,7 @@ def notable(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _NOTABLE.fullmatch(name))
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Notes:
     """What the client is told about its request in headers."""
 
@@ -85,7 +87,7 @@ class Sender(NamedTuple):
 NOBODY = Sender()
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class PromptCall:
     """For upstreams that speak the prompt contract.
 
@@ -104,7 +106,7 @@ class PromptCall:
     choice: int = 0  # which of the answers to one prompt
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ChatCall:
     """For upstreams that speak OpenAI's chat API; ``body`` lacks ``model``, ``stream`` and ``n``."""
 
@@ -117,7 +119,7 @@ class ChatCall:
     choice: int = 0  # which of the answers to one prompt
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class EmbedCall:
     """Texts whose vectors are wanted; ``fields`` go beside them as they are.
 
@@ -139,6 +141,8 @@ Call: TypeAlias = PromptCall | ChatCall | EmbedCall
 
 def for_choices(call: Call, n: int) -> tuple[Call, ...]:
     """The calls of an ``n``-fold request."""
+    if n == 1:
+        return (call,)
     return tuple(for_choice(call, index) for index in range(n))
 
 

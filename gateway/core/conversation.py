@@ -64,7 +64,7 @@ def refuse_images(messages: Sequence[Message], spec: ModelSpec) -> None:
 
 def _images(messages: Sequence[Message], spec: ModelSpec) -> tuple[str, ...]:
     """The images of these messages, which the model's prompts can show. Raises ``BadRequest``."""
-    if not any(isinstance(message.get("content"), list) for message in messages):
+    if list not in [type(message.get("content")) for message in messages]:
         return ()
     if not spec.images:
         refuse_images(messages, spec)

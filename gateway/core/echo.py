@@ -36,19 +36,17 @@ class Echo:
     def _waits_for_more(self, event: Text) -> bool:
         """Hold this piece; true while a longer candidate may still come whole."""
         text, seen = event.text, self._seen
-        self._alive = [
-            c for c in self._alive if c.startswith(text[: max(0, len(c) - seen)], min(seen, len(c)))
-        ]
+        self._alive = [c for c in self._alive if c.startswith(text, seen) or text.startswith(c[seen:])]
         self._held.append(event)
         self._seen += len(text)
-        return any(len(candidate) > self._seen for candidate in self._alive)
+        return bool(self._alive) and max(map(len, self._alive)) > self._seen
 
     def _decide(self, out: list[Event]) -> None:
         self._done = True
         if not self._held:
             return
-        copy = max((len(c) for c in self._alive if len(c) <= self._seen), default=0)
-        rest = split(joined(self._held), copy)[1] if copy else None
+        copies = [len(candidate) for candidate in self._alive if len(candidate) <= self._seen]
+        rest = split(joined(self._held), max(copies))[1] if copies else None
         if rest is None:
             out.extend(self._held)
         elif rest.text:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
+from gateway.core.value import value
 
 Logprobs: TypeAlias = tuple[Mapping[str, Any], ...]
 """One entry a token, in OpenAI's chat shape: ``{"token", "logprob", "bytes", "top_logprobs": [...]}``."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Text:
     """Visible text, any number of characters; ``logprobs`` covers the tokens that are wholly in this text.
 
@@ -29,14 +30,14 @@ class Text:
     starts: tuple[int, ...] | None = None
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Reasoning:
     """Text the model thought and did not say."""
 
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ToolStart:
     """A tool call begins; ``index`` counts the calls of one answer from 0."""
 
@@ -45,7 +46,7 @@ class ToolStart:
     name: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ToolArgs:
     """A piece of the JSON arguments of the call with this ``index``."""
 
@@ -53,21 +54,21 @@ class ToolArgs:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Extra:
     """Fields of a delta that we do not know, passed on as they came (``annotations``, ``refusal``, ...)."""
 
     fields: Mapping[str, Any]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Vectors:
     """What texts became: one vector each, in their order, as 32-bit floats."""
 
     vectors: tuple[array[float], ...]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Usage:
     """Tokens of one call. ``source`` says who counted."""
 
@@ -77,7 +78,7 @@ class Usage:
     details: Mapping[str, Any] | None = None  # OpenAI's *_tokens_details, as the upstream gave them
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Finish:
     """The end of one choice. ``reason`` is OpenAI's: stop, length, tool_calls, content_filter.
 
@@ -150,6 +151,8 @@ def tokens(event: Text) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
 
 def whole_tokens(event: Text, at: int) -> int:
     """The last place up to ``at`` that lies in no token; ``at`` itself if the tokens are not known."""
+    if event.logprobs is None:
+        return at
     for start, end, _ in tokens(event):
         if end > at:
             return min(start, at)
@@ -159,7 +162,7 @@ def whole_tokens(event: Text, at: int) -> int:
 def joined(pieces: Sequence[Text]) -> Text:
     """Pieces of text as one, with the logprobs of all."""
     text = "".join([piece.text for piece in pieces])
-    if all(piece.logprobs is None for piece in pieces):
+    if not [piece for piece in pieces if piece.logprobs is not None]:  # nearly always
         return Text(text)
     found: list[Token] = []
     before = 0

@@ -86,12 +86,11 @@ class Meter:
     def leave(self, call: Hashable, now: int) -> tuple[int, Source]:
         """The call is over; what it owes in nanoseconds."""
         now = self._advance(now)
-        containers = self._needed()
         stay = self._stays.pop(call)
         owed = self._each - stay.since + stay.extra
         self._busy[stay.payer] = self._busy.get(stay.payer, 0) + owed
         if not self._stays:
-            self._idle, self._last, self._guessed = 0, containers, self._guesses
+            self._idle, self._last, self._guessed = 0, 1, self._guesses  # all that the last call needed
             self._ends = now + self._window
         reported = self._guesses == stay.guesses and now <= self._until and self._workers == 1
         return owed, "reported" if reported else "estimated"
@@ -100,6 +99,14 @@ class Meter:
         """The platform says how many containers run."""
         now = self._advance(now)
         self._count, self._until = containers, now + COUNTED
+
+    def running(self, now: int) -> float:
+        """Containers at this moment, as far as anybody knows; of several workers, this one's part of them."""
+        if now <= self._until and (self._count or not self._stays):
+            return self._count / self._workers
+        if self._stays:
+            return self._needed()
+        return self._last if self._busy and now < self._ends else 0
 
     def closed(self, now: int, *, all: bool = False) -> list[Tail]:
         """The idle times that are over, each once; with ``all`` also one that still runs."""
@@ -125,7 +132,8 @@ class Meter:
             taken = self._ours(took) if reported else took * self._needed()
             part, rest = divmod(taken, len(self._stays))
             self._each += part
-            next(iter(self._stays.values())).extra += rest
+            if rest:
+                next(iter(self._stays.values())).extra += rest
         elif self._busy and began < self._ends:
             took = min(took, self._ends - began)
             self._idle += self._ours(took) if reported else took * self._last

@@ -44,11 +44,11 @@ def offer(messages: Sequence[Message], tools: Toolset | None, spec: ModelSpec) -
     """These tools, offered to this model. Raises ``BadRequest`` for control strings that are refused."""
     dialect = DIALECTS[spec.dialect or spec.template.dialect]
     own = spec.template.teaches(dialect.name)
-    if any(message.get("tool_calls") or message["role"] in RESULT for message in messages):
+    if _tools_used(messages):
         messages = _fitting(messages, dialect) if own else told(messages, dialect)
     if tools is None:
         silent = Tooling(dialect.name, ()) if dialect.always else None
-        return Offer(messages, tooling=silent)
+        return Offer(messages, None, silent)
     try:
         definitions, count = spec.template.guard.value(tools.definitions, spec.control_tokens)
     except TemplateError as exc:
@@ -70,6 +70,14 @@ def offer(messages: Sequence[Message], tools: Toolset | None, spec: ModelSpec) -
 
 
 RESULT = ("tool", "function")
+
+
+def _tools_used(messages: Sequence[Message]) -> bool:
+    """Whether any message is a call of a tool or what came of one."""
+    for message in messages:  # a plain loop: any() with a generator costs several times as much
+        if message["role"] in RESULT or message.get("tool_calls"):
+            return True
+    return False
 
 
 def _one(dialect: Dialect, tools: Toolset, guided: bool) -> str | None:

@@ -32,6 +32,8 @@ class Tally:
     Without a tokenizer only characters are kept, not the text.
     """
 
+    __slots__ = ("_count", "_counted", "_held", "_narrow", "_pieces", "_wide")
+
     def __init__(self, count: Callable[[str], int] | None = None) -> None:
         self._count = count
         self._pieces: list[str] = []

@@ -35,15 +35,15 @@ class Toolset:
 
 def toolset(request: ChatRequest) -> Toolset | None:
     """The tools that the model may call; None if there are none. Raises ``BadRequest``."""
-    legacy = not request.tools and bool(request.functions)
+    if not request.tools and not request.functions:
+        return None
+    legacy = not request.tools
     field = "functions" if legacy else "tools"
     given = enumerate((request.functions if legacy else request.tools) or ())
     if legacy:
         definitions = tuple(_definition(function, f"functions[{index}]") for index, function in given)
     else:
         definitions = tuple(_definition(*_function(tool, f"tools[{index}]")) for index, tool in given)
-    if not definitions:
-        return None
     names = [_name(each) for each in definitions]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadRequest(f"{field}: there are two functions {twice[0]}.", param=field, code="invalid_value")

@@ -8,7 +8,6 @@ deployment, or prompts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -117,8 +116,7 @@ class ChatRequest(BaseModel):
 
 def parse_chat(body: bytes) -> ChatRequest:
     """The request in these bytes. Raises ``BadRequest`` that names the first wrong field or JSON position."""
-    if b"NaN" in body or b"Infinity" in body or _HUGE.search(body):
-        _refuse_beyond_json(body)
+    _refuse_beyond_json(body)
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as exc:
@@ -133,11 +131,11 @@ def parse_chat(body: bytes) -> ChatRequest:
     return request
 
 
-_HUGE = re.compile(rb"\d[eE]\+?\d{3}")  # an exponent that no double may hold
-
-
 def _refuse_beyond_json(body: bytes) -> None:
-    """pydantic reads NaN, Infinity and 1e999; passed on, they would silently become null."""
+    """pydantic reads NaN, Infinity and 1e999; passed on, they would silently become null.
+
+    To parse all of it takes less time than to search it for such numbers.
+    """
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:

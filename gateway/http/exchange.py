@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from gateway.core.errors import BadRequest, GatewayError, HeadTooLarge, NotJson, RequestTimeout, TooLarge
+from gateway.http.deadline import Deadline
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -52,7 +53,7 @@ class ClientGone(Exception):
 
 
 def read_head(scope: Scope) -> dict[bytes, bytes]:
-    """The request's headers, lower-case name to value (the last of repeated ones).
+    """The request's headers, lower-case name to value (the last of repeated ones, but every cookie).
 
     Raises ``BadRequest`` where two readers could disagree about what the request is (RFC 9112 3.2, 6.3).
     """
@@ -60,6 +61,8 @@ def read_head(scope: Scope) -> dict[bytes, bytes]:
     head = dict(pairs)
     if len(head) != len(pairs):
         _refuse_repeats(pairs)
+        if b"cookie" in head:  # what speaks HTTP/2 may bring several (RFC 9113 8.2.3)
+            head[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
     if len(pairs) > MAX_HEADERS or sum(map(len, head)) + sum(map(len, head.values())) > MAX_HEADER_BYTES:
         raise HeadTooLarge(f"Too many headers: at most {MAX_HEADERS}, {MAX_HEADER_BYTES} bytes together.")
     host = head.get(b"host")
@@ -84,15 +87,20 @@ def _refuse_repeats(pairs: Pairs) -> None:
         seen.add(name)
 
 
-async def read_body(receive: Receive, head: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes. Raises ``TooLarge``, ``RequestTimeout`` or ``ClientGone``."""
+async def read_body(
+    receive: Receive, head: Mapping[bytes, bytes], limit: int, setting: str | None = "server.max_body"
+) -> bytes:
+    """The whole body, at most ``limit`` bytes, which is what ``setting`` says; None where none does.
+
+    Raises ``TooLarge``, ``RequestTimeout`` or ``ClientGone``.
+    """
     declared = head.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, setting)
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        with Deadline(BODY_TIMEOUT):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -100,7 +108,7 @@ async def read_body(receive: Receive, head: Mapping[bytes, bytes], limit: int) -
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, setting)
                 parts.append(part)
                 if not message.get("more_body", False):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -108,8 +116,8 @@ async def read_body(receive: Receive, head: Mapping[bytes, bytes], limit: int) -
         raise RequestTimeout(f"The request body did not arrive within {BODY_TIMEOUT:.0f} s.") from None
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The request body is larger than {limit} bytes (server.max_body).")
+def _too_large(limit: int, setting: str | None) -> TooLarge:
+    return TooLarge(f"The request body is larger than {limit} bytes{f' ({setting})' if setting else ''}.")
 
 
 class Exchange:
@@ -215,6 +223,8 @@ class Presence:
             self._leave()
         if self._watcher is not None:
             self._watcher.cancel()
+        # Both hold this. All that a request holds would wait for the search for cycles.
+        self._leave = self._watcher = None
         if self.ended is not None and self._worker is not None:
             self._worker.uncancel()
             if kind is asyncio.CancelledError or exc is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from gateway.core.value import value
 from gateway.http.exchange import Exchange
 from gateway.http.rhythm import Rhythm
 
@@ -20,7 +20,7 @@ JSON = "application/json"
 UNBUFFERED = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Filler:
     """What is sent when there is nothing to say, and as what: first chunks, a comment, an empty chunk."""
 

@@ -10,12 +10,13 @@ that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from gateway.auth import ANYONE, Caller
 from gateway.core.errors import GatewayError, NoContainer, UpstreamBusy
 from gateway.core.gpu import Payer
+from gateway.core.value import value
 from gateway.routing.routes import READINESS, Deployment, Routes
 from gateway.routing.target import Target
 from gateway.routing.visit import Visit
@@ -27,7 +28,7 @@ Cold: TypeAlias = Literal["wait", "fallback", "fail"]
 """What a request does where no container is ready: wait for one, take another model's, or fail at once."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Candidate:
     """A model and one of its upstreams, and whether the request would wait there for a container."""
 

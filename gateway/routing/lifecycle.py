@@ -164,6 +164,11 @@ class Lifecycle:
         p50, p90 = (ranked[ceil(share * len(ranked)) - 1] for share in (0.5, 0.9))
         return Boots(self._count, self._total, p50, p90)
 
+    def booting_for(self, now: float) -> float | None:
+        """Seconds since a container was asked for that has not answered; None while none boots."""
+        since = self._started if self._asked is None else self._asked
+        return None if since is None or self.state(now) != "booting" else now - since
+
     def until_warm(self, now: float) -> float | None:
         """Seconds until a container will probably answer; None if no boot was seen yet."""
         usual = self.boots.p50

@@ -77,6 +77,11 @@ class Routes:
         self._default = self._names[default] if default else None
         self._turns = dict.fromkeys(self.deployments, 0)
 
+    @property
+    def priced(self) -> frozenset[str]:
+        """Names of the models that have a price."""
+        return frozenset(name for name, each in self.deployments.items() if each.priced)
+
     def find(self, asked: str | None, caller: Caller) -> Deployment:
         """The model this name means to this caller.
 

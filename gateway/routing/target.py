@@ -78,11 +78,11 @@ class Target:
                             yield batch
                     return
                 except (GatewayError, TimeoutError) as error:
-                    self._after(error, key, visit)
+                    if not self._again(error, key, visit):
+                        raise
                 finally:
                     self.life.ended(self._clock())
-                if not visit.held:
-                    await self._queue_again(key, visit)
+                await self._queue_again(key, visit)
         except GatewayError as error:
             visit.error = error.code or error.type
             raise
@@ -169,8 +169,8 @@ class Target:
         if visit.deadline or visit.state in ("cold", "booting"):
             visit.booted = now - visit.came - visit.queued
 
-    def _after(self, error: GatewayError | TimeoutError, key: str, visit: Visit) -> None:
-        """Returns where the call should be sent again; raises what the client must hear."""
+    def _again(self, error: GatewayError | TimeoutError, key: str, visit: Visit) -> bool:
+        """Whether the call should be sent again; else the client must hear this error, or what is raised."""
         if isinstance(error, TimeoutError):
             raise self._no_event() from None
         now = self._clock()
@@ -178,7 +178,7 @@ class Target:
         visit.tries = False
         if isinstance(error, NoContainer):
             self._refused(visit, now)
-            return
+            return True
         if self._start.asker is not None:
             self._passed(error, visit)
         if isinstance(error, Saturated) and visit.patient and self.slots.taken > 1:
@@ -187,10 +187,10 @@ class Target:
                 visit.held = False
                 self._let_go(visit, now)
                 self.slots.refused(key)
-                return
+                return True
         learn(self.life, error, now)
         visit.failed = True
-        raise error
+        return False
 
     def _refused(self, visit: Visit, now: float) -> None:
         """There is no container: from now on one call asks for one."""
@@ -212,6 +212,8 @@ class Target:
 
     async def _queue_again(self, key: str, visit: Visit) -> None:
         """Wait until a call of ours has ended where the upstream had no room; its deadline stands still."""
+        if visit.held:
+            return
         assert visit.full is not None
         began = self._clock()
         try:
@@ -279,6 +281,10 @@ class Target:
         self.life.counted(containers, now)
         if self._meter:
             self._meter.counted(containers, round(now * SECOND))
+
+    def containers(self) -> float:
+        """How many run just now, as far as anybody knows; none where their time is not counted."""
+        return self._meter.running(round(self._clock() * SECOND)) if self._meter else 0.0
 
     def idled(self, *, all: bool = False) -> list[Tail]:
         """What containers took idle after calls had kept them busy, each time once, when it is over."""

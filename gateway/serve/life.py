@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from gateway.core.errors import GatewayError, RequestTimeout, TooLarge
+from gateway.core.value import value
 from gateway.http.exchange import ClientGone, Exchange, Receive
 from gateway.record import Record
 from gateway.serve.headers import told
@@ -22,7 +22,7 @@ from gateway.serve.service import Service
 log = logging.getLogger("gateway")
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Life:
     """One request's; ``refusal`` is the body that tells of an error, given the request's id."""
 
@@ -83,9 +83,13 @@ async def answering(
     except (TooLarge, RequestTimeout) as error:
         await exchange.refuse(error, refused(error), receive)
     except (Exception, asyncio.CancelledError) as error:
-        failure = told(error)
-        body = refused(failure)
-        if not exchange.started:
-            await exchange.fail(failure, body)
+        await _tell(told(error), exchange, refused)
         if not isinstance(error, GatewayError):
             raise  # the server logs a bug's traceback, and ends a task that it cancelled
+
+
+async def _tell(failure: GatewayError, exchange: Exchange, refused: Callable[[GatewayError], bytes]) -> None:
+    """Of its own, because a frame that an error went through and that still names it is a reference cycle."""
+    body = refused(failure)
+    if not exchange.started:
+        await exchange.fail(failure, body)

@@ -151,7 +151,8 @@ class ResponsePages:
         return Response(orjson.dumps(gone), media_type="application/json")
 
     async def _owner(self, request: Request) -> str:
-        return (await self._keys.admit(read_head(request.scope))).id
+        changes = request.method != "GET"
+        return (await self._keys.admit(read_head(request.scope), changes=changes)).id
 
 
 def _unknown(param: str, message: str) -> BadRequest:

@@ -6,6 +6,7 @@
     trace.py       a request's place in its client's trace
     spans.py       what spans say
     tracing.py     spans made and exported; the only module that knows OpenTelemetry
+    series.py      counters and histograms of every request
     collectors.py  metrics that are looked up at a scrape
     families.py    metrics as plain data, and the sum of several processes'
     workers.py     the metrics of all workers, whichever is asked

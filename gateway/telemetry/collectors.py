@@ -1,13 +1,13 @@
 """What is looked at when metrics are scraped, so that requests pay nothing for it.
 
-Rule: labels come from the config or are ids of keys, and there is a bound on those. Nothing is changed.
+Rule: labels come from the config alone: keys of the store and people have none. Nothing is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
@@ -16,8 +16,15 @@ from gateway.limits.limiter import Row
 from gateway.routing.lifecycle import State
 from gateway.routing.target import Target
 from gateway.serve.books import Books
+from gateway.telemetry.families import Family
+
+if TYPE_CHECKING:
+    from gateway.ledger.writer import Health  # which brings SQLAlchemy along
 
 BUDGETS = 100  # that are told of, of however many keys
+CONFIG = "config:"  # how ids of the configuration's keys begin
+BOOTS, CONTAINERS = "modal_gateway_upstream_boot_seconds", "modal_gateway_upstream_containers"
+GPU, COST = "modal_gateway_gpu_seconds", "modal_gateway_cost_dollars"
 STATES: tuple[State, ...] = get_args(State)
 
 
@@ -35,15 +42,16 @@ class OfUpstreams:
         calls = gauge("modal_gateway_upstream_calls", "Calls running.")
         waiting = gauge("modal_gateway_upstream_calls_waiting", "Calls waiting for a slot.")
         circuits = gauge("modal_gateway_upstream_circuit_open", "1 while it is passed over.")
+        containers = gauge(
+            CONTAINERS, "Containers that run: as the platform says, else as many as its calls need."
+        )
         connections = gauge("modal_gateway_upstream_connections", "Connections to it, idle ones included.")
         hops = CounterMetricFamily(
             "modal_gateway_upstream_result_redirects",
             "Addresses of results (303) that were followed.",
             labels=("upstream",),
         )
-        boots = SummaryMetricFamily(
-            "modal_gateway_upstream_boot_seconds", "How long containers took to boot.", labels=("upstream",)
-        )
+        boots = SummaryMetricFamily(BOOTS, "How long containers took to boot.", labels=("upstream",))
         for target in self._targets():
             now, name = target.state(), [target.name]
             for state in STATES:
@@ -51,11 +59,22 @@ class OfUpstreams:
             calls.add_metric(name, target.slots.taken)
             waiting.add_metric(name, target.slots.waiting)
             circuits.add_metric(name, float(not target.closed()))
+            containers.add_metric(name, target.containers())
             traffic = target.inner.traffic()
             connections.add_metric(name, traffic.connections)
             hops.add_metric(name, traffic.hops)
             _add_boots(boots, target)
-        return iter((states, calls, waiting, circuits, boots, connections, hops))
+        return iter((states, calls, waiting, circuits, containers, boots, connections, hops))
+
+    def sums(self) -> list[Family]:
+        """Boots and containers of all upstreams together."""
+        targets = self._targets()
+        boots = sum(target.life.boots.count for target in targets)
+        containers = sum(target.containers() for target in targets)
+        return [
+            (BOOTS, "summary", "", [(f"{BOOTS}_count", {}, boots)]),
+            (CONTAINERS, "gauge", "", [(CONTAINERS, {}, containers)]),
+        ]
 
 
 class OfBooks:
@@ -66,13 +85,11 @@ class OfBooks:
 
     def collect(self) -> Iterator[Metric]:
         gpu = CounterMetricFamily(
-            "modal_gateway_gpu_seconds",
+            GPU,
             "Time of containers, while they answered or booted for requests and idle afterwards.",
             labels=("model", "while"),
         )
-        cost = CounterMetricFamily(
-            "modal_gateway_cost_dollars", "What requests and idle containers cost.", labels=("model",)
-        )
+        cost = CounterMetricFamily(COST, "What requests and idle containers cost.", labels=("model",))
         for model, taken in self._books.taken.items():
             gpu.add_metric([model, "busy"], taken.busy / 1e9)
             gpu.add_metric([model, "idle"], taken.idle / 1e9)
@@ -86,17 +103,48 @@ class OfBooks:
             refused.add_metric([kind, rule], count)
         spent = GaugeMetricFamily(
             "modal_gateway_budget_spent_ratio",
-            f"Spent and reserved of a budget, of the {BUDGETS} that are spent most.",
+            f"Spent and reserved of a budget in the configuration, of the {BUDGETS} that are spent most.",
             labels=("scope", "id", "budget"),
         )
-        budgets = sorted(self._books.leases.budgets(), key=_share, reverse=True)
-        for row in budgets[:BUDGETS]:
+        budgets = self._books.leases.budgets()
+        named = [row for row in budgets if row.kind != "key" or row.id.startswith(CONFIG)]
+        for row in sorted(named, key=_share, reverse=True)[:BUDGETS]:
             spent.add_metric([row.kind, row.id, f"{row.measure}/{row.period}"], _share(row))
         alert = GaugeMetricFamily(
-            "modal_gateway_budgets_nearly_spent", f"Budgets of which {ALERT:.0%} are spent or reserved."
+            "modal_gateway_budgets_nearly_spent",
+            f"Budgets of which {ALERT:.0%} are spent or reserved, whoever has them.",
         )
         alert.add_metric([], len(self._books.leases.alerts()))
         return iter((gpu, cost, refused, spent, alert))
+
+    def sums(self) -> list[Family]:
+        """GPU time and cost of all models together."""
+        taken = self._books.taken.values()
+        gpu, cost = sum(each.busy + each.idle for each in taken), sum(each.cost for each in taken)
+        return [
+            (name, "counter", "", [(f"{name}_total", {}, n / 1e9)]) for name, n in ((GPU, gpu), (COST, cost))
+        ]
+
+
+class OfLedger:
+    """A collector of how the ledger is; ``health`` is None while it does not run."""
+
+    def __init__(self, health: Callable[[], Health | None]) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._health()
+        reachable = GaugeMetricFamily(
+            "modal_gateway_ledger_reachable",
+            "1 if the ledger's database answers.",
+            value=float(health is not None and health.reachable),
+        )
+        waiting = GaugeMetricFamily(
+            "modal_gateway_ledger_waiting_bytes",
+            "Of the spool, what is not in the ledger's database yet.",
+            value=health.waiting if health is not None else 0,
+        )
+        return iter((reachable, waiting))
 
 
 def _share(row: Row) -> float:

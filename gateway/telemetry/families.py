@@ -21,7 +21,8 @@ ADDED = frozenset(
     f"modal_gateway_{name}"
     for name in (
         "requests_in_flight", "open_streams",
-        "upstream_calls", "upstream_calls_waiting", "upstream_connections",
+        "upstream_calls", "upstream_calls_waiting", "upstream_connections", "upstream_containers",
+        "ledger_waiting_bytes",
     )
 )  # fmt: skip
 """Gauges that count something."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -35,39 +35,57 @@ def failed(record: Record) -> bool:
 def as_json(record: Record) -> bytes:
     """One JSON object and a line feed; what does not apply is left out."""
     usage, started = record.usage, record.started
-    line = {
+    line: dict[str, Any] = {
         "time": stamp(record.time + record.finished - started),
         "level": "warning" if failed(record) else "info",
         "event": "request",
         "id": record.request_id,
         "route": record.route,
         "key": printable(record.key),
-        "team": record.team and printable(record.team),
         "asked": printable(record.asked),
         "model": record.model,
         "upstream": record.upstream,
         "state": record.state,
         "status": record.status,
-        "code": record.code,
         "stream": record.streamed,
-        "queue_ms": _ms(record.queued) if record.queued else None,
-        "boot_ms": _ms(record.booted) if record.booted else None,
-        "first_event_ms": None if record.first_event is None else _ms(record.first_event - started),
         "total_ms": _ms(record.finished - started),
         "calls": record.calls,
-        "prompt_tokens": usage and usage.prompt_tokens,
-        "completion_tokens": usage and usage.completion_tokens,
-        "token_source": usage and usage.source,
-        "finish": record.finish and printable(record.finish),
-        "client_left": record.client_left or None,
-        "gpu_ms": None if record.gpu is None else round(record.gpu / 1e6, 3),
-        "cost": None if record.cost is None else record.cost / 1e9,
-        "ignored": record.ignored or None,
-        "client_request_id": record.client_request_id and printable(record.client_request_id),
-        "user": record.user and printable(record.user),
     }
-    said = {name: value for name, value in line.items() if value is not None}
-    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+    if record.first_event is not None:
+        line["first_event_ms"] = _ms(record.first_event - started)
+    if usage is not None:
+        line["prompt_tokens"] = usage.prompt_tokens
+        line["completion_tokens"] = usage.completion_tokens
+        line["token_source"] = usage.source
+    if record.finish is not None:
+        line["finish"] = printable(record.finish)
+    if record.gpu is not None:
+        line["gpu_ms"] = _ms(record.gpu / 1e9)
+    if record.cost is not None:
+        line["cost"] = record.cost / 1e9
+    _add_rare(line, record)
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _add_rare(line: dict[str, Any], record: Record) -> None:
+    """What few requests have."""
+    if record.code is not None:
+        line["code"] = record.code
+    if record.queued:
+        line["queue_ms"] = _ms(record.queued)
+    if record.booted:
+        line["boot_ms"] = _ms(record.booted)
+    if record.client_left:
+        line["client_left"] = True
+    if record.ignored:
+        line["ignored"] = record.ignored
+    for name, given in (
+        ("team", record.team),
+        ("client_request_id", record.client_request_id),
+        ("user", record.user),
+    ):
+        if given is not None:
+            line[name] = printable(given)
 
 
 def as_text(record: Record, *, color: bool = False) -> bytes:
@@ -137,8 +155,14 @@ def word(text: str) -> str:
 
 def stamp(seconds: float) -> str:
     """``2026-11-20T12:00:00.000Z`` of seconds since 1970."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    second, rest = divmod(round(seconds * 1e6), 1_000_000)
+    return f"{_second(second)}.{rest // 1000:03}Z"
+
+
+@lru_cache(maxsize=64)  # lines come many a second
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return round(seconds * 1e6) / 1e3

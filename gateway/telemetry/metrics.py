@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,10 +25,15 @@ from gateway import __version__
 from gateway.record import Record
 from gateway.routing.target import Target
 from gateway.serve.books import Books
-from gateway.telemetry.collectors import OfBooks, OfUpstreams
+from gateway.telemetry.collectors import OfBooks, OfLedger, OfUpstreams
 from gateway.telemetry.families import Family, taken
+from gateway.telemetry.series import Counts, Timings
+
+if TYPE_CHECKING:
+    from gateway.ledger.writer import Health
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+PREFIX = "modal_gateway_"
 # Seconds. A warm model answers in tenths, a cold one in minutes.
 FIRST_EVENT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 600)
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 600, 1800)
@@ -62,6 +67,7 @@ class Metrics:
         self._in_flight = 0  # read when it is scraped: two of prometheus' own steps a request cost more
         gauge("requests_in_flight", "Requests being answered.").set_function(lambda: self._in_flight)
         self._streams: Callable[[], int] = int
+        self._sums: list[Callable[[], list[Family]]] = []
         gauge("open_streams", "Streams being answered.").set_function(lambda: self._streams())
         gauge("build_info", "1, labelled with the version.", ("version",)).labels(__version__).set(1)
         self._bound = lru_cache(maxsize=4096)(self._bind)
@@ -71,9 +77,9 @@ class Metrics:
         """Make the counters."""
         counter = partial(Counter, registry=self._registry, namespace="modal_gateway")
         by_model = partial(counter, labelnames=("model",))
-        self._requests = counter("requests", "Finished requests.", ("route", "model", "status"))
-        self._errors = counter("errors", "Requests that ended in an error.", ("model", "code"))
-        self._tokens = counter(
+        self._requests = self._counts("requests", "Finished requests.", ("route", "model", "status"))
+        self._errors = self._counts("errors", "Requests that ended in an error.", ("model", "code"))
+        self._tokens = self._counts(
             "tokens", "Tokens, by direction and by who counted them.", ("model", "direction", "source")
         )
         self._stops = by_model("stop_matches", "Answers that a stop string ended in the gateway.")
@@ -86,37 +92,47 @@ class Metrics:
 
     def _measure(self) -> None:
         """Make the histograms."""
-        of_all = partial(Histogram, registry=self._registry, namespace="modal_gateway")
-        histogram = partial(of_all, labelnames=("model",))
-        self._first_event = histogram(
+        self._first_event = self._timings(
             "time_to_first_event_seconds",
             "From the request to the first visible event of its answer.",
-            buckets=FIRST_EVENT_BUCKETS,
+            FIRST_EVENT_BUCKETS,
         )
-        self._duration = histogram(
-            "request_duration_seconds", "From the request to the end of its answer.", buckets=DURATION_BUCKETS
+        self._duration = self._timings(
+            "request_duration_seconds", "From the request to the end of its answer.", DURATION_BUCKETS
         )
-        self._queue = histogram(
-            "queue_seconds", "Waiting for a slot, of the requests that had to.", buckets=QUEUE_BUCKETS
+        self._queue = self._timings(
+            "queue_seconds", "Waiting for a slot, of the requests that had to.", QUEUE_BUCKETS
         )
-        self._boot_wait = histogram(
-            "boot_wait_seconds", "Waiting for a container, of the requests that had to.", buckets=BOOT_BUCKETS
+        self._boot_wait = self._timings(
+            "boot_wait_seconds", "Waiting for a container, of the requests that had to.", BOOT_BUCKETS
         )
-        self._per_token = histogram(
+        self._per_token = self._timings(
             "time_per_output_token_seconds",
             "Of streams, from the first event to the end, for each token of an answer but the first.",
-            buckets=TOKEN_BUCKETS,
+            TOKEN_BUCKETS,
         )
-        self._overhead = histogram(
+        self._overhead = self._timings(
             "overhead_seconds",
             "Of requests that called an upstream, the time in which no such call was under way.",
-            buckets=OVERHEAD_BUCKETS,
+            OVERHEAD_BUCKETS,
         )
-        self.lag = of_all(
+        self.lag = Histogram(
             "event_loop_lag_seconds",
             "How much too late a timer of the event loop went off, looked at twice a second.",
+            registry=self._registry,
+            namespace="modal_gateway",
             buckets=LAG_BUCKETS,
         )
+
+    def _counts(self, name: str, about: str, labels: Sequence[str]) -> Counts:
+        made = Counts(f"modal_gateway_{name}", about, labels)
+        self._registry.register(made)
+        return made
+
+    def _timings(self, name: str, about: str, bounds: Sequence[float]) -> Timings:
+        made = Timings(f"modal_gateway_{name}", about, bounds)
+        self._registry.register(made)
+        return made
 
     def began(self) -> None:
         """Count a request that is to be observed."""
@@ -147,7 +163,7 @@ class Metrics:
 
     def _observe_rare(self, record: Record) -> None:
         if record.code:
-            self._errors.labels(record.model, record.code).inc()
+            self._errors.of(record.model, record.code)()
         if record.stop_matches:
             self._stops.labels(record.model).inc(record.stop_matches)
         if record.client_left:
@@ -157,9 +173,9 @@ class Metrics:
 
     def _observe_waits(self, record: Record) -> None:
         if record.queued > 0:
-            self._queue.labels(record.model).observe(record.queued)
+            self._queue.of(record.model)(record.queued)
         if record.booted > 0:
-            self._boot_wait.labels(record.model).observe(record.booted)
+            self._boot_wait.of(record.model)(record.booted)
         if record.fallbacks:
             self._fallbacks.labels(record.model, record.wanted).inc(record.fallbacks)
         if retries := record.calls - 1 - record.fallbacks:
@@ -167,21 +183,23 @@ class Metrics:
 
     def _bind(self, route: str, model: str, status: int) -> _Bound:
         return _Bound(
-            self._requests.labels(route, model, str(status)).inc,
-            self._duration.labels(model).observe,
-            self._overhead.labels(model).observe,
-            self._first_event.labels(model).observe,
-            self._per_token.labels(model).observe,
+            self._requests.of(route, model, str(status)),
+            self._duration.of(model),
+            self._overhead.of(model),
+            self._first_event.of(model),
+            self._per_token.of(model),
         )
 
     def _bind_tokens(
         self, model: str, source: str
     ) -> tuple[Callable[[float], None], Callable[[float], None]]:
-        return self._tokens.labels(model, "in", source).inc, self._tokens.labels(model, "out", source).inc
+        return self._tokens.of(model, "in", source), self._tokens.of(model, "out", source)
 
     def watch(self, targets: Callable[[], Sequence[Target]]) -> None:
         """Tell of these upstreams at each scrape; to be called once."""
-        self._registry.register(OfUpstreams(targets))
+        made = OfUpstreams(targets)
+        self._registry.register(made)
+        self._sums.append(made.sums)
 
     def streaming(self, streams: Callable[[], int]) -> None:
         """Tell at each scrape how many streams there are."""
@@ -189,7 +207,13 @@ class Metrics:
 
     def keep(self, books: Books) -> None:
         """Tell of these books at each scrape; to be called once."""
-        self._registry.register(OfBooks(books))
+        made = OfBooks(books)
+        self._registry.register(made)
+        self._sums.append(made.sums)
+
+    def booking(self, health: Callable[[], Health | None]) -> None:
+        """Tell at each scrape how the ledger is, where there is one; to be called once."""
+        self._registry.register(OfLedger(health))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes of this process."""
@@ -198,3 +222,17 @@ class Metrics:
     def families(self) -> list[Family]:
         """The same as plain data."""
         return taken(self._registry)
+
+    def sums(self) -> list[Family]:
+        """What a glance at all models needs: ten families, with as many samples whatever models there are."""
+        running, streams = f"{PREFIX}requests_in_flight", f"{PREFIX}open_streams"
+        return [
+            self._requests.sum(),
+            self._errors.sum(),
+            self._tokens.sum(by="direction"),
+            self._first_event.sum(),
+            self._per_token.sum(),
+            (running, "gauge", "", [(running, {}, self._in_flight)]),
+            (streams, "gauge", "", [(streams, {}, self._streams())]),
+            *(family for sums in self._sums for family in sums()),
+        ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway.record import Record
 from gateway.telemetry import log
-from gateway.telemetry.families import exposition
+from gateway.telemetry.families import Family, exposition
 from gateway.telemetry.lag import lag
 from gateway.telemetry.lines import Style, as_json, as_text
 from gateway.telemetry.metrics import Metrics
@@ -52,6 +52,10 @@ class Telemetry:
             return await self.workers.exposition()
         return await asyncio.to_thread(exposition, self.metrics.families())
 
+    async def sums(self) -> list[Family]:
+        """The few that a glance at all models and workers needs, summed up as far as that costs nothing."""
+        return await self.workers.sums() if self.workers is not None else self.metrics.sums()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """To be entered first and left last, so that the last request is observed too."""
@@ -81,7 +85,7 @@ def _workers(shared: Path | None, metrics: Metrics) -> Workers | None:
         return None
     from gateway.telemetry.workers import Workers  # not every system has what it needs
 
-    return Workers(shared, metrics.families)
+    return Workers(shared, metrics.families, metrics.sums)
 
 
 def _tracing(spans: Spans) -> Tracing | None:

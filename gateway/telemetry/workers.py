@@ -1,7 +1,7 @@
 """The metrics of all processes that serve at one address, whichever of them is asked.
 
-Each one answers the others over a socket in a folder that they share; who is scraped asks them all and adds
-up.
+Each one answers the others over a socket in a folder that they share: a line says what is asked for, all that
+is scraped or the sums of it. Who is asked from outside asks them all and adds up.
 What a process counted is written there when it ends, and at each scrape, so that no sum goes down because
 one of them is gone. Who starts adds what is left of those that are gone to one file.
 Rule: nobody waits long for another, and a request pays nothing. What a process that was killed had counted
@@ -15,10 +15,11 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeAlias
 
 import orjson
 
@@ -27,26 +28,40 @@ from gateway.telemetry.families import Family, exposition, lasting, total
 PATIENCE = 1.0  # seconds for another process
 MAX_TOLD = 64 << 20  # bytes that one of them may say
 PAST = "past"  # the file of those that are gone
+ALL, SUMS = b"all\n", b"sums\n"  # what one asks another for
+
+Tell: TypeAlias = Callable[[], list[Family]]
 
 log = logging.getLogger("gateway")
 
 
 class Workers:
-    """``own`` tells the metrics of this process; ``folder`` is shared with the others."""
+    """``own`` tells the metrics of this process, ``sums`` a few of them summed up; ``folder`` is shared."""
 
-    def __init__(self, folder: Path, own: Callable[[], list[Family]]) -> None:
+    def __init__(self, folder: Path, own: Tell, sums: Tell) -> None:
         self._folder = folder
         self._own = own
+        self._sums = sums
         self._id = token_hex(4)
 
     async def exposition(self) -> bytes:
         """The sum of all, as Prometheus scrapes it."""
-        others = [name for name in await asyncio.to_thread(self._names, "sock") if name != self._id]
-        told = dict(zip(others, await asyncio.gather(*map(self._ask, others)), strict=True))
-        known = {name: families for name, families in told.items() if families is not None}
+        families = await self.families()
+        return await asyncio.to_thread(exposition, families)
+
+    async def families(self) -> list[Family]:
+        """The sum of all."""
+        known = await self._asked(ALL)
         past = await asyncio.to_thread(self._remember, known)
         own = self._own()
-        return await asyncio.to_thread(lambda: exposition(total([own, *known.values(), *past])))
+        return await asyncio.to_thread(lambda: total([own, *known.values(), *past]))
+
+    async def sums(self) -> list[Family]:
+        """The sums of each for itself, and whatever is left of those that are gone."""
+        known = await self._asked(SUMS)
+        own = self._sums()
+        past = await asyncio.to_thread(self._past, known, {name for name, *_ in own})
+        return [*own, *(family for told in known.values() for family in told), *past]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -68,19 +83,27 @@ class Workers:
 
     # --- between processes ---
 
-    async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+    async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, ValueError):
             async with asyncio.timeout(PATIENCE):
-                writer.write(orjson.dumps(self._own()))
-                await writer.drain()
+                if asked := await reader.readline():
+                    writer.write(orjson.dumps(self._sums() if asked == SUMS else self._own()))
+                    await writer.drain()
         writer.close()
 
-    async def _ask(self, name: str) -> list[Family] | None:
+    async def _asked(self, what: bytes) -> dict[str, list[Family]]:
+        """What the others tell, those that do not left out."""
+        names = [name for name in await asyncio.to_thread(self._names, "sock") if name != self._id]
+        told = await asyncio.gather(*(self._ask(name, what) for name in names))
+        return {name: each for name, each in zip(names, told, strict=True) if each is not None}
+
+    async def _ask(self, name: str, what: bytes) -> list[Family] | None:
         """What this process tells, None if it does not."""
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await asyncio.open_unix_connection(self._path(name, "sock"))
                 try:
+                    writer.write(what)
                     told = bytearray()
                     while len(told) < MAX_TOLD and (chunk := await reader.read(1 << 20)):
                         told += chunk
@@ -105,8 +128,16 @@ class Workers:
             with suppress(OSError):
                 for name, families in told.items():
                     self._write(name, "seen", lasting(families))
-            gone = {*self._names("json"), *self._names("seen")} - {*told, self._id}
-            return [self._left(name) for name in sorted(gone)]
+            return self._gone(told)
+
+    def _past(self, told: Iterable[str], wanted: Collection[str]) -> list[Family]:
+        """These families of those that told nothing."""
+        with self._locked(fcntl.LOCK_SH):
+            return [family for left in self._gone(told) for family in left if family[0] in wanted]
+
+    def _gone(self, told: Iterable[str]) -> list[list[Family]]:
+        gone = {*self._names("json"), *self._names("seen")} - {*told, self._id}
+        return [self._left(name) for name in sorted(gone)]
 
     def _left(self, name: str) -> list[Family]:
         """What it wrote at its end, else what it told last."""

@@ -163,10 +163,10 @@ class _Connection(asyncio.Protocol):
         self._served = 0
         self._lost = False
         self._timer: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)  # only a clean end leaves it to another answer
         self._begin()
 
     def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._touched = False

@@ -15,6 +15,7 @@ from gateway.core.decode import Decoder, edge, fields
 from gateway.core.decode.failure import Place
 from gateway.core.errors import GatewayError, Retry, UpstreamError, UpstreamTimeout
 from gateway.core.events import Event
+from gateway.core.value import value
 from gateway.upstreams.client import BadAnswer, Response
 from gateway.upstreams.patience import Patience
 
@@ -38,7 +39,7 @@ class Waits:
         )
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Reading:
     """How one answer is read: cut into payloads, or in one piece (``cut`` is None)."""
 

@@ -169,6 +169,39 @@ def test_the_sum_of_all_shares_is_the_integral_of_the_containers(
     assert owed + sum(tail.gpu for tail in tails) == integral(history, counts, (inputs, most, window))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["enter", "leave"])), max_size=20),
+    st.integers(1, 3),
+    st.integers(1, 10),
+)
+def test_what_runs_at_each_moment_adds_up_to_what_is_shared_out(
+    steps: list[tuple[int, str]], inputs: int, window: int
+) -> None:
+    one, now, calls, owed, ran = Meter(inputs, 3, window * SECOND), 0, list[int](), 0, 0.0
+    for number, (pause, what) in enumerate([*steps, *[(0, "leave")] * len(steps), (window, "end")]):
+        ran += sum(one.running(at * SECOND + SECOND // 2) for at in range(now, now + pause))
+        now += pause
+        if what == "enter":
+            one.enter(number, ANN, now * SECOND)
+            calls.append(number)
+        elif calls:
+            owed += one.leave(calls.pop(), now * SECOND)[0]
+        owed += sum(tail.gpu for tail in one.closed(now * SECOND))
+    assert one.running(now * SECOND) == 0
+    assert ran * SECOND == owed
+
+
+def test_what_the_platform_counts_runs_whether_it_is_busy_or_not_while_the_count_holds() -> None:
+    one, part = meter(), Meter(2, 3, 9 * SECOND, 2)
+    one.counted(3, 0)
+    part.counted(3, 0)
+    assert (one.running(COUNTED), part.running(5)) == (3, 1.5)
+    assert one.running(COUNTED + 1) == 0
+    one.enter("a", ANN, COUNTED)
+    one.counted(0, COUNTED)  # seen before it came
+    assert one.running(COUNTED + 1) == 1
+
+
 def integral(
     history: list[tuple[int, int]], counts: list[tuple[int, int]], shape: tuple[int, int, int]
 ) -> int:

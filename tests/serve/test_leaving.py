@@ -1,14 +1,19 @@
 """Clients that leave: the container's connection is closed, whatever the gateway was waiting for."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from gateway.auth import ANYONE
 from gateway.core.errors import Unauthorized, UpstreamError
 from gateway.http.exchange import Message, Presence
+from gateway.keys.running import Running
 from tests.serve.house import Desk, House, Line, Scripted, Visit, deployed, house, soon
 from tests.serve.test_chat import ASK, greet, post
 
@@ -144,3 +149,26 @@ async def test_work_that_ends_just_when_it_is_ended_says_why() -> None:
 
     with pytest.raises(Unauthorized):
         await asyncio.gather(work())
+
+
+async def test_a_request_that_took_a_while_is_freed_when_it_ends() -> None:
+    """All that it holds would wait for the search for cycles otherwise, with that of every other request."""
+    slow, freed = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def work() -> weakref.ref[Presence]:
+        with Presence(receive, partial(Running().enter, ANYONE)) as presence:
+            presence.slow = lambda _: slow.set()
+            await soon(slow.wait())
+            return weakref.ref(presence, lambda _: freed.set())
+
+    gc.disable()
+    try:
+        held = await asyncio.get_running_loop().create_task(work())
+        await soon(freed.wait())
+        assert held() is None
+    finally:
+        gc.enable()

@@ -170,7 +170,7 @@ async def test_bad_requests_are_400_with_param() -> None:
             at, "POST", "/v1/chat/completions", content=b"{", headers={"content-type": "application/json"}
         )
         assert broken.status_code == 400
-        assert "line 1 column 1" in error(broken)["message"]
+        assert "line 1 column 2" in error(broken)["message"]
 
 
 async def test_more_choices_than_allowed_are_refused() -> None:

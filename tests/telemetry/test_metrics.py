@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.allowances import Budget
 from gateway.app import WORLD
+from gateway.auth import Caller
+from gateway.console.history import totals
 from gateway.core.errors import UpstreamUnavailable
 from gateway.core.events import Finish, Text, Usage
+from gateway.limits.rules import Amount
 from gateway.record import Record
 from gateway.routing.visit import Visit as Met
 from gateway.routing.visit import covered
@@ -51,6 +55,46 @@ def test_a_model_has_a_hundred_series_and_junk_names_have_none_of_their_own() ->
         metrics.observe(record("req_1", asked=f"junk{number}", model="other", status=404, usage=None))
     assert len(series(metrics)) - known < 100
     assert not [line for line in series(metrics) if "junk" in line]
+
+
+async def test_only_the_configuration_names_budgets_and_those_of_everybody_are_counted() -> None:
+    metrics, books = Metrics(), unbounded(WORLD)
+    metrics.keep(books)
+    model = deployed(Scripted("m"))
+    for id in ("config:ci", "key_0123", "oidc:0123:ann"):
+        caller = Caller("ann@example.com", id=id, team="t", budgets=(Budget(tokens=10),))
+        await books.leases.lease(caller, model, Amount(tokens=9), f"req_{id}")
+    told = [line for line in series(metrics) if "budget" in line]
+    labels = 'budget="tokens/month",id="config:ci",scope="key"'
+    ratio, count = (
+        f"modal_gateway_budget_spent_ratio{{{labels}}} 0.9",
+        "modal_gateway_budgets_nearly_spent 3.0",
+    )
+    assert told == [ratio, count]
+
+
+def test_the_sums_are_those_of_all_that_is_scraped_and_no_more_for_more_models() -> None:
+    sizes = set()
+    for models in (1, 100):
+        targets = [deployed(Scripted(f"m{number}")).upstreams[0] for number in range(models)]
+        metrics, books = Metrics(), unbounded(WORLD)
+        metrics.watch(lambda targets=targets: targets)
+        metrics.keep(books)
+        metrics.began()
+        for number, target in enumerate(targets):
+            taken = books.taken[target.name]
+            taken.busy, taken.idle, taken.cost = number, 2 * number, 3 * number
+            target.life.refused(0.0)
+            target.life.answered(number % 50 + 1.0)
+            metrics.observe(full(target.name, streamed=True, first_event=0.5, usage=Usage(5, 7)))
+            metrics.observe(full(target.name, status=503, code="x"))
+        sums = metrics.sums()
+        told, scraped = totals(sums), totals(metrics.families())
+        assert told[:-2] == pytest.approx(scraped[:-2]) and told[-2:] == scraped[-2:]
+        assert told.cold_starts == told.errors == models
+        sizes.add((len(sums), sum(len(samples) for *_, samples in sums)))
+    [(families, samples)] = sizes
+    assert families <= 12 and samples <= 40
 
 
 def test_time_per_token_is_of_streams_and_of_each_answer() -> None:
@@ -122,6 +166,7 @@ async def test_streams_and_connections_are_told_while_they_are_open() -> None:
         during = await lines()
         assert "modal_gateway_open_streams 1.0" in during
         assert 'modal_gateway_upstream_connections{upstream="m"} 1.0' in during
+        assert 'modal_gateway_upstream_containers{upstream="m"} 1.0' in during
         told.set()
         async with asyncio.timeout(10):
             while "modal_gateway_open_streams 0.0" not in await lines():

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.console.history import totals
 from gateway.telemetry.families import Family, lasting, total
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.workers import Workers
@@ -30,7 +31,7 @@ class Process:
 
     def __init__(self, folder: Path, requests: int = 0) -> None:
         self.metrics = Metrics()
-        self.workers = Workers(folder, self.metrics.families)
+        self.workers = Workers(folder, self.metrics.families, self.metrics.sums)
         for number in range(requests):
             self.metrics.began()
             self.metrics.observe(record(f"req_{number}", calls=1))
@@ -65,6 +66,19 @@ async def test_whoever_is_asked_tells_the_sum(folder: Path) -> None:
         assert await two.told('modal_gateway_request_duration_seconds_sum{model="m"}') == 321 * 1.5
         version = re.search(rb"modal_gateway_build_info\{.+\} (.+)", await one.workers.exposition())
         assert version is not None and version[1] == b"1.0"
+
+
+async def test_sums_are_of_all_that_serve_and_of_those_that_are_gone(folder: Path) -> None:
+    one, two = Process(folder, 1), Process(folder, 20)
+    two.metrics.began()
+    async with all_of(one):
+        async with all_of(two):
+            for each in (one, two):
+                found = totals(await each.workers.sums())
+                assert (found.requests, found.in_flight, found.ttft[-1][1]) == (21, 1, 21)
+        found = totals(await one.workers.sums())
+        assert (found.requests, found.in_flight) == (21, 0)
+        assert not files(folder, "seen")  # the rest of what a process told is not lost over a few sums
 
 
 async def test_the_sum_says_what_one_process_would(folder: Path) -> None:

@@ -43,8 +43,8 @@ class Place:
 class Said:
     """An error as a server reported it; ``status`` is the one inside the JSON, if any."""
 
-    message: str
-    code: str | int | None = None
+    message: str = field(repr=False)  # it may repeat what it was sent
+    code: str | int | None = field(default=None, repr=False)
     status: int | None = None
 
 

@@ -48,9 +48,10 @@ def finish_reason(value: Any) -> str | None:
     """OpenAI's word for it; None if there is none. Raises ``upstream_cut`` if the server broke off."""
     if not isinstance(value, str) or not value:
         return None
-    if value.lower() in _BROKEN_OFF:
+    word = value.lower()
+    if word in _BROKEN_OFF:
         raise cut("the server broke it off")
-    return _REASONS.get(value.lower(), "stop")
+    return _REASONS.get(word, "stop")
 
 
 def usage(value: Any) -> Usage | None:
@@ -60,8 +61,8 @@ def usage(value: Any) -> Usage | None:
     prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
     if not (_count(prompt) and _count(completion)):
         return None
-    details = {k: v for k, v in value.items() if k.endswith("_tokens_details") and isinstance(v, dict)}
-    return Usage(prompt, completion, details=details or None)
+    details = {k: v for k, v in value.items() if type(v) is dict and k.endswith("_tokens_details")}
+    return Usage(prompt, completion, "upstream", details or None)
 
 
 def _count(value: Any) -> TypeGuard[int]:

@@ -9,7 +9,6 @@ Knows nothing about how payloads were framed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,12 +192,14 @@ class PromptDecoder:
         )
 
 
-def _beside(data: Any, holder: Any) -> Iterator[dict[str, Any]]:
+def _beside(data: Any, holder: Any) -> list[dict[str, Any]]:
+    places: list[dict[str, Any]] = []
     for place in (data,) if holder is data else (data, holder):
         if isinstance(place, dict):
-            yield place
+            places.append(place)
             if isinstance(details := place.get("details"), dict):  # TGI
-                yield details
+                places.append(details)
+    return places
 
 
 def _kind(value: Any) -> str:

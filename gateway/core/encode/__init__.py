@@ -5,16 +5,16 @@ Rule: pure; ids and times are given. Every answer of one request shares one ``He
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.events import Batch, Usage
+from gateway.core.value import value
 
 PING = b": ping\n\n"  # a comment of server-sent events: every client skips it
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Head:
     """What all objects of one answer share.
 

@@ -14,7 +14,7 @@ import orjson
 from gateway.core.encode import Head
 from gateway.core.encode.bound import Bound
 from gateway.core.encode.usage import usage_fields
-from gateway.core.events import Batch, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
+from gateway.core.events import Batch, Event, Extra, Finish, Reasoning, Text, ToolArgs, ToolStart, Usage
 
 
 @dataclass(slots=True)
@@ -41,22 +41,15 @@ class Collector:
         choice = self._choices[index]
         for event in batch:
             self._bound.count(event)
-            match event:
-                case Text(text, logprobs):
-                    choice.text.append(text)
-                    if logprobs is not None:
-                        choice.logprobs = choice.logprobs or []
-                        choice.logprobs.extend(logprobs)
-                case Reasoning(text):
-                    choice.reasoning.append(text)
-                case ToolStart(call):
-                    choice.tools[call] = (event, [])
-                case ToolArgs(call, text):
-                    choice.tools[call][1].append(text)
-                case Extra(fields):
-                    _merge(choice.extra, fields)
-                case Finish(reason):
-                    choice.finish = reason
+            if type(event) is Text:
+                choice.text.append(event.text)
+                if event.logprobs is not None:
+                    choice.logprobs = choice.logprobs or []
+                    choice.logprobs.extend(event.logprobs)
+            elif type(event) is Finish:
+                choice.finish = event.reason
+            else:
+                _take(choice, event)
 
     def answer(self, usage: Usage) -> bytes:
         """The JSON body; called once, after every choice has finished."""
@@ -71,7 +64,6 @@ class Collector:
             }
         )
 
-
     def _fields(self, index: int, choice: _Choice) -> dict[str, Any]:
         fields = _choice_fields(index, choice)
         if self._functions and (calls := fields["message"].pop("tool_calls", None)):
@@ -79,6 +71,19 @@ class Collector:
             if fields["finish_reason"] == "tool_calls":
                 fields["finish_reason"] = "function_call"
         return fields
+
+
+def _take(choice: _Choice, event: Event) -> None:
+    """What few answers have."""
+    match event:
+        case Reasoning(text):
+            choice.reasoning.append(text)
+        case ToolStart(call):
+            choice.tools[call] = (event, [])
+        case ToolArgs(call, text):
+            choice.tools[call][1].append(text)
+        case Extra(fields):
+            _merge(choice.extra, fields)
 
 
 def _merge(extra: dict[str, Any], fields: Mapping[str, Any]) -> None:

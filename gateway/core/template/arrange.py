@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from gateway.core.template.errors import TemplateError
 from gateway.core.template.parts import split
+from gateway.core.value import value
 
 Message: TypeAlias = Mapping[str, Any]
 Tools: TypeAlias = Sequence[Mapping[str, Any]] | str
@@ -27,7 +28,7 @@ _SYSTEM: Final = frozenset({"system", "developer"})
 _TURN: Final = frozenset({"user", "assistant", "tool", "function"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Conversation:
     """What a template is given. ``system`` is None where system messages stand among the others."""
 
@@ -72,7 +73,7 @@ class Shape:
         """The conversation for this template. Raises ``TemplateError`` for a role it does not know."""
         inline = self.system == "inline"
         turns, given = _sorted_out(messages, inline=inline)
-        if any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns):
+        if _tools_used(turns):
             turns = _named(turns) if self.tools else _results_as_text(_calls_as_text(turns))
         # An empty system message replaces the default one as well, as it does in FastChat.
         system = self.default if not given or self.system == "ignored" else _joined(given)
@@ -103,6 +104,13 @@ def _sorted_out(messages: Sequence[Message], *, inline: bool) -> tuple[list[Mess
         else:
             raise TemplateError(f"no template knows the role {role!r}")
     return turns, system
+
+
+def _tools_used(turns: Sequence[Message]) -> bool:
+    for turn in turns:  # a plain loop: any() with a generator costs several times as much
+        if turn["role"] == "tool" or "tool_calls" in turn:
+            return True
+    return False
 
 
 def _turn(message: Message) -> Message:

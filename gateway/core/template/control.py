@@ -117,6 +117,8 @@ class Guard:
             if value is None or key == "role":
                 continue
             net = history if key in ("content", "reasoning_content") else self._everywhere
+            if type(value) is str and not net.finds(value):
+                continue  # nearly all texts
             cleaned, count = net.clean(value, mode, role)
             if count:
                 changed[key] = cleaned
@@ -132,6 +134,10 @@ class _Net:
     def __init__(self, strings: Iterable[str]) -> None:
         self.strings = sorted(set(strings), key=len, reverse=True)
         self.found = pattern(self.strings)
+
+    def finds(self, text: str) -> bool:
+        """Whether any of the strings is in this text."""
+        return self.found is not None and self.found.search(text) is not None
 
     def clean(self, value: Any, mode: Mode, role: str) -> tuple[Any, int]:
         if isinstance(value, str):
