@@ -13,13 +13,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fastapi import FastAPI
 
-from gateway.auth import Keys
+from gateway.allowances import Holder
+from gateway.auth import Keys, Verifiers
+from gateway.console.files import Files
+from gateway.console.overview import OverviewPage, Process, Watch
+from gateway.console.pages import Features, SessionPages
+from gateway.console.sessions import Sessions, Tickets, secret_of
 from gateway.dispatch import HOT, OLD, PROMPTS, TEXTS, TURNS, App, Dispatch, cors
 from gateway.fleet import Fleet
+from gateway.identity.tokens import Tokens
 from gateway.keys import push
 from gateway.keys.book import Book
 from gateway.keys.desk import Desk
@@ -27,10 +33,12 @@ from gateway.keys.pages import KeyPages
 from gateway.keys.running import Running
 from gateway.ledger import Ledger
 from gateway.ledger.pages import UsagePages
+from gateway.ledger.request_pages import RequestPages
 from gateway.lifespan import Upkeep
 from gateway.limits.leases import Leases
 from gateway.limits.limiter import Limiter
 from gateway.limits.memory import Memory as Counts
+from gateway.limits.pages import BudgetPage
 from gateway.limits.rules import Amount, Kind
 from gateway.pages.admin import Admin
 from gateway.pages.application import Lifespan, cold_routes
@@ -73,6 +81,8 @@ class Site:
     store: bool = False  # there are keys in the store, and a ledger
     log: Style | None = None  # of a line for each request
     shared: Path | None = None  # folder in which the workers find each other
+    tickets: Tickets | None = None  # for addresses that log in to the console
+    seed: bytes | None = None  # what the workers sign its sessions with where there is no admin key
     reloader: Reloader | None = None  # of the configuration, where it may change
 
 
@@ -101,16 +111,14 @@ def build_service(settings: Settings, folder: Path) -> Service:
 def application(settings: Settings, site: Site, world: World = WORLD) -> App:
     """The gateway as an ASGI application. Raises ``ConfigError``."""
     observed = telemetry(site.log, site.shared, settings.tracing)
-    service, upkeep, book, desk, ledger = _furnished(settings, site, observed, world)
+    made = _furnished(settings, site, observed, world)
+    service = made.service
     retain = settings.responses
     shelves = responses.Shelves(Memory(retain, world.monotonic), keeps=retain.retain > 0)
-    cold = cold_routes(_going(settings, site, upkeep, observed))
+    cold = cold_routes(_going(settings, site, made, observed))
     Pages(service, observed.exposition, public=site.loopback or settings.server.public).add_to(cold)
-    admin = Admin(service, settings, upkeep.sightings, loopback=site.loopback)
-    admin.add_to(cold)
-    KeyPages(admin, book, desk, lambda: service.books.leases.teams).add_to(cold)
-    if ledger is not None:
-        UsagePages(admin.admit, ledger, world.time).add_to(cold)
+    for pages in _operators(settings, site, made, world):
+        pages.add_to(cold)
     responses.ResponsePages(service.keys, shelves).add_to(cold)
     TokenCheck(service).add_to(cold)
     shared = cors(settings.server.cors_origins)
@@ -128,14 +136,51 @@ def application(settings: Settings, site: Site, world: World = WORLD) -> App:
     return Dispatch(hot, shared(cold), world.new_id)
 
 
+class Routed(Protocol):
+    """Handlers of routes."""
+
+    def add_to(self, app: FastAPI) -> None: ...
+
+
 class Furniture(NamedTuple):
-    """What is made once at start; ``desk`` and ``ledger`` are None where nothing is kept."""
+    """What is made once at start; ``desk`` and ``ledger`` are None where nothing is kept.
+
+    ``sessions`` are None where there is no console; ``watch`` is what its overview shows.
+    """
 
     service: Service
     upkeep: Upkeep
     book: Book
+    tokens: Tokens
+    sessions: Sessions | None
+    watch: Watch
     desk: Desk | None
     ledger: Ledger | None
+
+
+def _operators(settings: Settings, site: Site, made: Furniture, world: World) -> list[Routed]:
+    """The admin API, and the console, which shows it."""
+    service, sessions, ledger = made.service, made.sessions, made.ledger
+    admin = Admin(service, settings, made.upkeep.sightings, sessions, loopback=site.loopback)
+    keys = KeyPages(admin, made.book, made.desk, lambda: service.books.leases.teams)
+
+    async def budgeted() -> list[Holder]:
+        return [*await keys.budgeted(), *made.tokens.budgeted()]
+
+    process = Process(world.monotonic(), site.workers)
+    pages: list[Routed] = [
+        admin,
+        keys,
+        UsagePages(admin.admit, ledger, world.time, lambda: service.routes.priced),
+        RequestPages(admin.admit, ledger, world.time),
+        BudgetPage(admin.admit, service, budgeted, ledger),
+        OverviewPage(admin.admit, service, process, made.watch, ledger),
+    ]
+    if sessions is None:
+        return pages
+    features = Features(settings.auth.mode, keys=made.desk is not None, ledger=ledger is not None)
+    tickets = site.tickets or Tickets(world.time)
+    return [*pages, SessionPages(admin, sessions, tickets, features), Files()]
 
 
 def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World) -> Furniture:
@@ -149,11 +194,15 @@ def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World
     tell = partial(push.tell, settings.redis.url) if settings.redis.url is not None else None
     desk = Desk(settings.store.url, site.folder, tell) if kept else None
     book = Book(settings.auth, desk, world.monotonic, lambda id: running.end(id))
-    running = Running(book.opens)
+    tokens = Tokens(world.time, world.monotonic, lambda: running.end_dead())
+    running = Running(lambda caller: book.opens(caller) or tokens.opens(caller))
+    tokens.configure(settings.auth.oidc)
     leases = Leases(_limiter(settings, site, world), settings.teams, partial(_spent, ledger), world.time)
+    sessions = _sessions(settings, site, world)
+    verifiers = Verifiers(book, tokens, sessions)
     service = Service(
         limits=settings.server,
-        keys=Keys(settings.auth, any_host=site.any_host, known=book, time=world.time),
+        keys=Keys(settings.auth, verifiers, any_host=site.any_host, time=world.time),
         routes=plan.routes,
         world=world,
         began=metrics.began,
@@ -167,13 +216,24 @@ def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World
     if tracing is not None:
         service.trace, service.traced = tracing.begin, tracing.observe
     metrics.keep(service.books)
+    if ledger is not None:
+        metrics.booking(ledger.health)
     metrics.streaming(lambda: service.streams)
-    return Furniture(service, Upkeep(service, fleet, book, ledger), book, desk, ledger)
+    upkeep = Upkeep(service, fleet, book, ledger, tokens)
+    watch = Watch(observed.sums, world.time, site.shared)
+    return Furniture(service, upkeep, book, tokens, sessions, watch, desk, ledger)
+
+
+def _sessions(settings: Settings, site: Site, world: World) -> Sessions | None:
+    if not settings.admin.console:
+        return None
+    return Sessions(secret_of(settings.admin.key.get_secret_value(), site.seed), world.time)
 
 
 def _limiter(settings: Settings, site: Site, world: World) -> Limiter:
     """Of several processes that share no Redis each gives its part."""
-    alone = Counts(world.monotonic, world.time, share=site.workers)
+    kept = site.store and settings.store.url is not None
+    alone = Counts(world.monotonic, world.time, share=site.workers, seeded=kept)
     if settings.redis.url is None:
         return alone
     try:
@@ -191,10 +251,13 @@ async def _spent(ledger: Ledger | None, kind: Kind, id: str, since: float) -> Am
     return Amount(*await ledger.spent(kind, id, since)) if ledger is not None else Amount()
 
 
-def _going(settings: Settings, site: Site, upkeep: Upkeep, observed: Telemetry) -> Lifespan:
+def _going(settings: Settings, site: Site, made: Furniture, observed: Telemetry) -> Lifespan:
+    upkeep = made.upkeep
+    more = {"keeping the overview": made.watch.keep} if made.sessions is not None else {}
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with observed.running(), upkeep.going(settings):
+        async with observed.running(), upkeep.going(settings, more):
             if site.reloader is None:
                 yield
             else:

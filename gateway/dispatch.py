@@ -32,19 +32,27 @@ EXPOSED = (
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip
 """Headers that pages of ``server.cors_origins`` may read."""
+OWN_PAGES = ("/admin/", "/console/")
+"""What is below these is for the console and for programs: no origin may read it, not even with ``*``."""
 
 
 def cors(origins: tuple[str, ...]) -> Callable[[App], App]:
-    """What lets pages of these origins call an application; nothing without any."""
+    """What lets pages of these origins call an application, but for ``OWN_PAGES``; nothing without any."""
     if not origins:
         return lambda app: app
-    return partial(
+    shared = partial(
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=EXPOSED,
     )
+    return lambda app: partial(_for_others, shared(app), app)
+
+
+async def _for_others(shared: App, own: App, scope: Scope, receive: Receive, send: Send) -> None:
+    private = scope["type"] == "http" and f"{scope['path']}/".startswith(OWN_PAGES)
+    await (own if private else shared)(scope, receive, send)
 
 
 class Dispatch:

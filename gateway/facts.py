@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from gateway.document import document
 
 BUILT_IN = Path(__file__).resolve().parents[1] / "modal_backend" / "presets"
 """Files that ship beside this package. They are read as data; that package is never imported."""
@@ -33,10 +33,7 @@ _SERVERS = ("vllm", "sglang")  # with `serve: server` they speak OpenAI's API
 def with_facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The entry with what its ``from`` says of the rest. ``folder`` is where relative paths start."""
     file = find(str(entry["from"]), folder)
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ValueError(f"cannot read {file}: {' '.join(str(exc).split())}") from None
+    data = document(file)
     if not isinstance(data, dict):
         raise ValueError(f"{file} must hold a mapping with `model:` and `engine:`")
     facts = {key: data[name] for name, key in FACTS.items() if data.get(name) is not None}

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol, TypeAlias
 
 from gateway.core.errors import KeysUnavailable
 from gateway.fleet import Fleet, Member
+from gateway.identity.tokens import Tokens
 from gateway.keys import push
 from gateway.keys.book import Book
 from gateway.ledger import Ledger
@@ -32,7 +33,7 @@ AGAIN = 1.0  # seconds after a chore failed
 BOOK = 2.0  # seconds between two looks for containers that have stopped waiting
 RETIRE = 0.5  # seconds between two looks whether an upstream that is gone may still be used
 FIXED = {
-    "server": ("cors_origins", "drain_timeout", "log", "public", "show_wire"),
+    "server": ("cors_origins", "drain_timeout", "leave_delay", "log", "public", "show_wire"),
     "auth": ("mode",),
     "admin": tuple(Admin.model_fields),
     "store": tuple(Store.model_fields),
@@ -56,21 +57,24 @@ class Closes(Protocol):
 
 
 class Upkeep:
-    """``book`` has the keys; ``ledger`` is None where nothing is kept."""
+    """``book`` has the keys, ``tokens`` those of identity providers; no ``ledger`` where nothing is kept."""
 
-    def __init__(self, service: Service, fleet: Fleet, book: Book, ledger: Ledger | None) -> None:
+    def __init__(
+        self, service: Service, fleet: Fleet, book: Book, ledger: Ledger | None, tokens: Tokens
+    ) -> None:
         self.sightings = Sightings(service.world.monotonic)
         self._service = service
         self._fleet = fleet
         self._book = book
         self._ledger = ledger
+        self._tokens = tokens
         self._rota = Rota(service.world.time)
         self._retiring: set[asyncio.Task[None]] = set()
         self._adopting = asyncio.Lock()
 
     @asynccontextmanager
-    async def going(self, settings: Settings) -> AsyncIterator[None]:
-        """Everything goes on inside; afterwards all is closed."""
+    async def going(self, settings: Settings, more: Mapping[str, Chore]) -> AsyncIterator[None]:
+        """Everything goes on inside, and ``more`` chores by their names; afterwards all is closed."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close)
             if self._ledger is not None:
@@ -82,7 +86,7 @@ class Upkeep:
                 with suppress(KeysUnavailable):  # the book says so itself
                     await self._book.look()
             stack.callback(self._book_idle, all=True)
-            chores = self._chores(settings)
+            chores = {**self._chores(settings), **more}
             tasks = [asyncio.get_running_loop().create_task(_kept_up(*chore)) for chore in chores.items()]
             stack.push_async_callback(_end, tasks)
             stack.push_async_callback(self._rota.keep, ())
@@ -105,6 +109,7 @@ class Upkeep:
             service.limits = new.server
             service.books.leases.teams = new.teams
             self._book.configure(new.auth)
+            self._tokens.configure(new.auth.oidc)
             try:
                 await self._rota.keep(kept)  # before what is gone is closed: its platform has to be told
             except Exception:
@@ -143,6 +148,7 @@ class Upkeep:
         chores: dict[str, Chore] = {
             "booking idle time": self._idling,
             "looking at containers": lambda: self.sightings.watch(lambda: self._fleet.targets),
+            "keeping up keys of identity providers": self._tokens.watch,
         }
         if self._book.stored:
             chores["keeping up keys"] = lambda: self._book.watch(settings.store.revocation_poll)
@@ -170,7 +176,7 @@ class Upkeep:
 
     async def _close(self) -> None:
         self._book.close()
-        await close_all(self.sightings, *self._fleet.targets)
+        await close_all(self.sightings, self._tokens, *self._fleet.targets)
 
 
 async def _kept_up(name: str, chore: Chore) -> None:

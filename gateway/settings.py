@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -31,7 +30,9 @@ from gateway.core.parameters import DEFAULTABLE
 from gateway.core.template import FillIn
 from gateway.core.tools import DIALECTS
 from gateway.core.wire import ChatRequest, bad_request
+from gateway.document import document
 from gateway.facts import with_facts
+from gateway.identity.config import Providers
 from gateway.keys.terms import Expiry, refuse_twins
 from gateway.serve.images import ImageHost
 from gateway.serve.retention import Retain
@@ -58,6 +59,9 @@ class Server(_Section):
         8, ge=0, description="seconds a stream waits for its first event before headers are sent anyway"
     )
     drain_timeout: float = Field(30, ge=0, description="seconds that open requests get at shutdown")
+    leave_delay: float = Field(
+        0, ge=0, description="seconds after SIGTERM with requests still taken, but /health/ready a 503"
+    )
     cors_origins: tuple[str, ...] = Field((), description="browser origins allowed to call, or ['*']")
     image_hosts: tuple[ImageHost, ...] = Field(
         (), description="hosts that images may be fetched from: example.org, *.example.org, localhost:8080"
@@ -103,12 +107,19 @@ class Auth(_Section):
     keys: tuple[ApiKey, ...] = Field(
         (), description="static keys; where none are written, one called me from GATEWAY_API_KEY"
     )
+    oidc: Providers = Field((), description="identity providers whose tokens open the door as keys do")
 
     @field_validator("keys")
     @classmethod
     def _no_twins(cls, value: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         refuse_twins((key.name, key.digest) for key in value)
         return value
+
+    @model_validator(mode="after")
+    def _tokens_need_a_door(self) -> Auth:
+        if self.oidc and self.mode == "none":
+            raise ValueError("oidc needs mode: keys; with none everybody is let in")
+        return self
 
 
 class Admin(_Section):
@@ -135,7 +146,14 @@ class Store(_Section):
 
 
 class Redis(_Section):
-    url: SecretStr | None = Field(None, description="shared limits for several workers or gateways")
+    url: SecretStr | None = Field(
+        None, description="shared limits for several workers or gateways; empty means not set"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
 
 
 class Reasoning(_Section):
@@ -299,51 +317,26 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _teams_agree(self) -> Settings:
         """A team is a label where no teams are written."""
-        for key in self.auth.keys:
-            if self.teams and key.team is not None and key.team not in self.teams:
-                near = nearest(key.team, self.teams)
-                raise ValueError(f"auth.keys: {key.name} is of a team {key.team} that teams has not{near}")
+        named = [(f"auth.keys: {key.name}", key.team) for key in self.auth.keys]
+        named += [(f"auth.oidc: {each.issuer}", team) for each in self.auth.oidc for team in each.named]
+        for whose, team in named:
+            if self.teams and team is not None and team not in self.teams:
+                raise ValueError(f"{whose} is of a team {team} that teams has not{nearest(team, self.teams)}")
         return self
-
-    def without_effect(self) -> list[str]:
-        """Keys that were set and that this version accepts without acting on them."""
-        return [f"{part}.{key}" for part, key in _LATER if key in getattr(self, part).model_fields_set]
-
-
-_LATER = (("admin", "console"),)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML, in which a key written twice is an error: the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1 and key != "<<":
-                raise yaml.MarkedYAMLError(problem=f"{key} is written twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in this file. Raises ``ConfigError`` in one line that names the key."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path} is not valid YAML{where}: {getattr(exc, 'problem', exc)}") from None
+        data = document(path)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping with `models:`")
     try:
         return settings_from(data, environ, path.parent)
     except ConfigError as exc:
         raise ConfigError(f"{path}: {exc}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} holds an alias of itself") from None
 
 
 def settings_from(

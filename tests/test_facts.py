@@ -97,7 +97,7 @@ def test_an_upstream_of_another_kind_stays_what_it_is() -> None:
         ("qwen3-8", r"there is no deployment file qwen3-8; did you mean qwen3-8b\?"),
         ("nowhere.yaml", r"there is no file nowhere\.yaml"),
         ("list.yaml", r"must hold a mapping"),
-        ("broken.yaml", r"cannot read .*broken\.yaml"),
+        ("broken.yaml", r"broken\.yaml is not valid YAML"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(

@@ -1,5 +1,6 @@
 """Settings: what is wrong is named in one line, with the nearest key that would be right."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ def model(**fields: Any) -> dict[str, Any]:
             "auth.keys: two keys have the name me; each needs its own",
         ),
         (
+            auth({"name": "console", "key": "abc"}),
+            "auth.keys: a key's name must not be - or console, the names of those who come without a key",
+        ),
+        (
             auth({"name": "a", "key": "abc"}, {"name": "b", "sha256": ABC.upper()}),
             "auth.keys: a and b are the same key; each needs its own",
         ),
@@ -122,11 +127,6 @@ def test_secrets_do_not_show() -> None:
     assert "canary" not in repr(settings_from(data, {}))
 
 
-def test_keys_without_effect_are_told() -> None:
-    data = {"admin": {"console": True}, **model(price={"gpus": 2})}
-    assert settings_from(data, {}).without_effect() == ["admin.console"]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -135,6 +135,7 @@ def test_keys_without_effect_are_told() -> None:
         (b"- a", "must hold a mapping"),
         (b"models: {}\nmodels: {}", "models is written twice"),
         (b"a: &a [*a]", "holds an alias of itself"),
+        (b"a: &a {b: [*a]}", "holds an alias of itself"),
         (b"auth: {keys: [{name: off}]}", "auth.keys[0].name: must be text, which YAML takes for something"),
         (b"auth: {keys: [{name: 2027-01-31}]}", "else here: put it in quotes"),
         (b"models: {m: {}}", "models.m.upstreams: is required"),
@@ -146,6 +147,48 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: bytes, messag
     with pytest.raises(ConfigError) as caught:
         load(file, {})
     assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def aliases(first: str, text: str) -> str:
+    """Ten values of which each but the first is ``text``, with the name of the one before it as NAME."""
+    names = "abcdefghij"
+    lines = [f"{new}: &{new} {text.replace('NAME', old)}" for old, new in pairwise(names)]
+    return "\n".join([f"a: &a {first}", *lines])
+
+
+TOO_MUCH = {
+    "lists in lists": ("[" * 100_000, "is nested too deeply"),
+    "mappings in mappings": ("{a: " * 100_000, "is nested too deeply"),
+    "aliases of aliases": (aliases("[1, 2]", f"[{'*NAME, ' * 8}]"), "holds more than 500000 values"),
+    "aliases as keys": (aliases("{x: 1}", f"{{<<: [{'*NAME, ' * 5}]}}"), "holds more than 500000 values"),
+    "a long comment": ("#" * (4 << 20) + "\n", "is larger than 4 MiB"),
+    "a mapping with many keys": ("\n".join(f"k{n}: 1" for n in range(20_000)), "unknown key"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_file_that_would_take_for_ever_is_refused_soon(tmp_path: Path, name: str) -> None:
+    text, message = TOO_MUCH[name]
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no file here that never ends")
+def test_a_file_that_never_ends_is_too_large() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero is larger than 4 MiB"):
+        load(Path("/dev/zero"), {})
+
+
+def test_an_alias_may_be_used_as_often_as_one_likes(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    lines = [f"  m{number}: {{<<: *same, aliases: [a{number}]}}" for number in range(300)]
+    file.write_text(
+        f"models:\n  m: &same {{upstream: {{url: '{URL}', headers: {{x: y}}}}}}\n" + "\n".join(lines)
+    )
+    assert len(load(file, {}).models) == 301
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, NotFound
 from gateway.http.exchange import read_head
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reports import as_csv, lines_of, question, report
+from gateway.ledger.reports import Priced, as_csv, lines_of, question, report
+
+if TYPE_CHECKING:
+    from gateway.ledger.queries import Asked
 
 Admit: TypeAlias = Callable[[Mapping[bytes, bytes]], Awaitable[None]]
 Page: TypeAlias = Sequence[Mapping[str, Any]]
@@ -25,12 +28,18 @@ MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson"}
 
 
 class UsagePages:
-    """``admit`` raises for those who may not ask."""
+    """``admit`` raises for those who may not ask; ``ledger`` is None where nothing is kept.
 
-    def __init__(self, admit: Admit, ledger: Ledger, time: Callable[[], float]) -> None:
+    ``priced`` tells which models have a price.
+    """
+
+    def __init__(
+        self, admit: Admit, ledger: Ledger | None, time: Callable[[], float], priced: Callable[[], Priced]
+    ) -> None:
         self._admit = admit
         self._ledger = ledger
         self._time = time
+        self._priced = priced
 
     def add_to(self, app: FastAPI) -> None:
         app.add_api_route("/admin/usage", self.usage)
@@ -42,14 +51,26 @@ class UsagePages:
         by: Literal["key", "team", "model", "day"] = "day",
         since: str = "30d",
         until: str | None = None,
+        per: Literal["hour", "day"] | None = None,
     ) -> Response:
-        """What was used, by key, team, model or day; key, team and model in the query narrow it down."""
-        await self._admit(read_head(request.scope))
-        from gateway.ledger.queries import usage
+        """What was used, by key, team, model or day; key, team and model in the query narrow it down.
 
-        asked = self._question(request, since, until)
-        lines = await self._ledger.ask(lambda engine: usage(engine, by, asked))
-        return Response(orjson.dumps(report(by, asked, lines)), media_type="application/json")
+        With ``per``, what was used in each hour or day.
+        """
+        await self._admit(read_head(request.scope))
+        ledger = needed(self._ledger)
+        from gateway.ledger.queries import LINES, TooMany, usage
+
+        asked, priced = narrowed(request, since, until, self._time()), self._priced()
+        try:
+            told = await ledger.ask(
+                lambda engine: report(by, asked, usage(engine, by, asked, per, LINES), priced, per)
+            )
+        except TooMany:
+            name = "by" if per is None else "per"
+            message = f"{name}: there are more than {LINES:,} lines; ask for a shorter time or fewer keys."
+            raise BadRequest(message, param=name, code="invalid_value") from None
+        return Response(orjson.dumps(told), media_type="application/json")
 
     async def rows(
         self,
@@ -60,10 +81,11 @@ class UsagePages:
     ) -> Response:
         """Every request, oldest first, as CSV or as lines of JSON; narrowed down in the same way."""
         await self._admit(read_head(request.scope))
+        ledger = needed(self._ledger)
         from gateway.ledger.queries import SHOWN, rows
 
-        asked = self._question(request, since, until)
-        pages = await self._ledger.ask(lambda engine: rows(engine, asked))
+        asked = narrowed(request, since, until, self._time())
+        pages = await ledger.ask(lambda engine: rows(engine, asked))
         first = await self._next(pages)  # a failure that comes at once is a real status
         if format == "csv":
             return StreamingResponse(
@@ -79,12 +101,21 @@ class UsagePages:
             yield await asyncio.to_thread(written, page)
             page = await self._next(pages)
 
-    def _question(self, request: Request, since: str, until: str | None) -> Any:
-        whose = (request.query_params.get(name) for name in ("key", "team", "model"))
-        try:
-            return question(since, until, self._time(), *whose)
-        except ValueError as error:
-            raise BadRequest(f"{error}.", param=str(error).partition(":")[0], code="invalid_value") from None
-
     async def _next(self, pages: Iterator[Page]) -> Page | None:
-        return await self._ledger.ask(lambda _: next(pages, None))
+        return await needed(self._ledger).ask(lambda _: next(pages, None))
+
+
+def needed(ledger: Ledger | None) -> Ledger:
+    """Raises ``NotFound`` where nothing is kept."""
+    if ledger is None:
+        raise NotFound("This gateway keeps no ledger: set store.url in its configuration.", code="no_ledger")
+    return ledger
+
+
+def narrowed(request: Request, since: str, until: str | None, now: float) -> Asked:
+    """Which rows are meant, of the key, team and model in the query. Raises ``BadRequest``."""
+    whose = (request.query_params.get(name) for name in ("key", "team", "model"))
+    try:
+        return question(since, until, now, *whose)
+    except ValueError as error:
+        raise BadRequest(f"{error}.", param=str(error).partition(":")[0], code="invalid_value") from None

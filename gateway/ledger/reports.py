@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from gateway.ledger.ranges import iso, moment
 
 if TYPE_CHECKING:
-    from gateway.ledger.queries import Asked, By, Line
+    from gateway.ledger.queries import Asked, By, Line, Per
+
+Priced: TypeAlias = Collection[str]
+"""Names of the models that have a price."""
 
 NUMBERS = ("requests", "errors", "prompt_tokens", "completion_tokens", "gpu_seconds", "dollars")
 FORMULA = "=+-@\t\r"  # what a spreadsheet would take for one
@@ -41,15 +44,26 @@ def question(since: str, until: str | None, now: float, *whose: str | None) -> A
     return Asked(start or 0, end, *whose)
 
 
-def report(by: By, asked: Asked, lines: Sequence[Line]) -> dict[str, Any]:
-    """Everything, with its total."""
+def report(
+    by: By, asked: Asked, lines: Sequence[Line], priced: Priced, per: Per | None = None
+) -> dict[str, Any]:
+    """Everything, with its total; with ``per``, each line says when its hour or day begins.
+
+    Dollars are null where there are none and no model that it could be about is among ``priced``.
+    """
+    some = bool(priced) if asked.model is None else asked.model in priced
+
+    def known(line: Line) -> bool:
+        return line.id in priced if by == "model" else some
+
     return {
         "object": "usage",
         "by": by,
+        **({} if per is None else {"per": per}),
         "since": iso(asked.since),
         "until": None if asked.until is None else iso(asked.until),
-        "data": [{**_who(by, line), **_numbers([line])} for line in lines],
-        "total": _numbers(lines),
+        "data": [{**_when(line), **_who(by, line), **_numbers([line], known(line))} for line in lines],
+        "total": _numbers(lines, some),
     }
 
 
@@ -68,18 +82,24 @@ def lines_of(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)
 
 
+def _when(line: Line) -> dict[str, str]:
+    return {} if line.start is None else {"start": iso(line.start)}
+
+
 def _who(by: By, line: Line) -> dict[str, Any]:
     if by == "key":
         return {"key": line.name, "key_id": line.id}
     return {by: line.name or None}
 
 
-def _numbers(lines: Sequence[Line]) -> dict[str, int | float]:
+def _numbers(lines: Sequence[Line], priced: bool) -> dict[str, int | float | None]:
     def total(name: str) -> int:
         return sum(getattr(line, name) for line in lines)
 
     whole = {name: total(name) for name in NUMBERS[:4]}
-    return {**whole, "gpu_seconds": total("gpu_ns") / 10**9, "dollars": total("cost") / 10**9}
+    cost = total("cost")
+    dollars = cost / 10**9 if cost or priced else None
+    return {**whole, "gpu_seconds": total("gpu_ns") / 10**9, "dollars": dollars}
 
 
 def _cell(value: Any) -> Any:

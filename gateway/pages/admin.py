@@ -1,7 +1,8 @@
 """The admin API: what every upstream is doing, and waking a model before somebody asks it.
 
 Rule: nothing but a request to warm wakes anything, and what a platform says is answered from memory. The
-guard is a key of its own; without one only this machine may ask, and only where it may ask for anything.
+guard is a key of its own, or a session of the console; without a key this machine alone may ask, and only
+where it may ask for anything. Wrong keys are counted, wherever they are tried.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.auth import Keys, require_json
+from gateway.auth import CONSOLE, KEY_HEADERS, Caller, Keys, Verifiers, Visits, require_json
+from gateway.console.sessions import foreign
 from gateway.core.errors import Forbidden, GatewayError, Internal, ShuttingDown, Unauthorized
 from gateway.http.exchange import read_head
 from gateway.pages.public import boot_seconds
+from gateway.pages.wrong_keys import WrongKeys
 from gateway.routing.observations import Sightings
 from gateway.routing.routes import Deployment
 from gateway.routing.target import Target
@@ -35,12 +38,27 @@ Line: TypeAlias = dict[str, Any]
 class Admin:
     """The routes' handlers; ``loopback``: only this machine can connect."""
 
-    def __init__(self, service: Service, settings: Settings, sightings: Sightings, *, loopback: bool) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        sightings: Sightings,
+        visits: Visits | None = None,
+        *,
+        loopback: bool,
+    ) -> None:
         own = ApiKey(name="admin", key=settings.admin.key)
-        self._keys = Keys(Auth(keys=(own,))) if own.digest else None
-        self._open = loopback and service.keys.open
+        self._locked = own.digest is not None
+        self._keys = Keys(Auth(keys=(own,)), Verifiers(visits=visits))
+        self._open = loopback and service.keys.open and not self._locked
+        self._wrong = WrongKeys(service.world.monotonic)
         self._service = service
         self._sightings = sightings
+
+    @property
+    def open(self) -> bool:
+        """Whether this machine may ask without a key."""
+        return self._open
 
     def add_to(self, app: FastAPI) -> None:
         app.add_api_route("/admin/upstreams", self.upstreams)
@@ -75,25 +93,41 @@ class Admin:
 
     async def admit(self, head: Mapping[bytes, bytes]) -> None:
         """Raises ``GatewayError`` for those who may not ask."""
-        if self._keys is not None:
-            try:
-                await self._keys.admit(head)
-            except Unauthorized as error:
-                message = "The admin API wants its own key, that of admin.key (MODAL_GATEWAY_ADMIN_KEY)."
-                raise Unauthorized(message, headers=error.headers) from None
-        elif self._open:
-            await self._service.keys.admit(head)  # guards the Host
-        else:
-            raise Forbidden(
-                "The admin API has no key: set admin.key in the configuration, or MODAL_GATEWAY_ADMIN_KEY.",
-                code="admin_disabled",
-            )
+        await self._admitted(head, changes=False)
 
     async def admit_change(self, head: Mapping[bytes, bytes]) -> None:
         """The same, for what changes something: without a key, no page of another site may send it."""
-        await self.admit(head)
-        if self._keys is None:
+        caller = await self._admitted(head, changes=True)
+        if self._open and caller is not CONSOLE:
             require_json(head)
+
+    async def admit_key(self, key: str, head: Mapping[bytes, bytes]) -> None:
+        """Raises ``GatewayError`` unless this is the admin key, or none is needed and none was given."""
+        sent = {b"x-api-key": key.encode("utf-8", "replace")} if key else {}
+        await self._admitted({b"host": head.get(b"host", b""), **sent}, changes=False)
+
+    async def _admitted(self, head: Mapping[bytes, bytes], *, changes: bool) -> Caller:
+        if self._open:
+            if foreign(head):
+                raise Forbidden(
+                    "Without a key the admin API answers its own pages and programs of this machine, "
+                    "and no page of another site.",
+                    code="cross_site",
+                )
+            return await self._service.keys.admit(head, changes=changes)  # guards the Host
+        try:
+            return await self._keys.admit(head, changes=changes)
+        except Unauthorized as error:
+            if not self._locked:
+                raise Forbidden(
+                    "The admin API has no key: set admin.key in the configuration, "
+                    "or MODAL_GATEWAY_ADMIN_KEY.",
+                    code="admin_disabled",
+                ) from None
+            if any(name in head for name in KEY_HEADERS):
+                self._wrong.count()
+            message = "The admin API wants its own key, that of admin.key (MODAL_GATEWAY_ADMIN_KEY)."
+            raise Unauthorized(message, headers=error.headers) from None
 
     def _rows(self, deployment: Deployment) -> list[dict[str, Any]]:
         name = deployment.spec.name
@@ -101,9 +135,11 @@ class Admin:
         return [
             {
                 "model": name,
+                "aliases": list(deployment.aliases),
                 "name": target.name,
                 "kind": config.kind,
-                "state": target.state(),
+                "priced": deployment.priced,
+                **booting(target, self._service.world.monotonic()),
                 "running": target.slots.taken,
                 "waiting": target.slots.waiting,
                 "limit": target.slots.limit,
@@ -113,6 +149,17 @@ class Admin:
             }
             for config, target in zip(configs, deployment.upstreams, strict=True)
         ]
+
+
+def booting(target: Target, now: float) -> dict[str, Any]:
+    """Its state, and in seconds for how long a container boots, how much longer it will, and what is usual.
+
+    ``now`` is of the monotonic clock. Null is what is not so, or not known.
+    """
+    state, since, usual = target.state(), target.life.booting_for(now), target.life.boots.p50
+    left = target.life.until_warm(now) if since is not None else None
+    times = {"booting_for": since, "until_warm": left, "usual_boot": usual}
+    return {"state": state, **{name: None if s is None else round(s, 3) for name, s in times.items()}}
 
 
 def expected(target: Target, clock: Callable[[], float]) -> float | None:

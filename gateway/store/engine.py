@@ -27,6 +27,10 @@ POOL = 4  # connections of one process
 HIDDEN = ("password", "sslpassword")  # options that an engine would show
 
 
+class NoDatabase(ConfigError):
+    """The file is not there yet."""
+
+
 class Replaced(SQLAlchemyError):
     """The path leads to another SQLite file than the engine was opened for, or to none: open it again."""
 
@@ -34,7 +38,8 @@ class Replaced(SQLAlchemyError):
 def open_engine(url: SecretStr | None, folder: Path, *, create: bool = True) -> Engine:
     """The engine for ``store.url``; a relative SQLite path starts at ``folder``. Connects to nothing yet.
 
-    Raises ``ConfigError`` for a URL that is none of ours; without ``create``, for a file that is not there.
+    Raises ``ConfigError`` for a URL that is none of ours; without ``create``, ``NoDatabase`` for a file that
+    is not there.
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
@@ -107,7 +112,9 @@ def _sqlite(url: URL, folder: Path, *, create: bool) -> Engine:
         raise ConfigError("store.url: SQLite needs the path of a file, as in sqlite:///gateway.db")
     path = folder / url.database
     if not path.exists() and not create:
-        raise ConfigError(f"there is no database {path} yet; the gateway makes it when it serves")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ConfigError(f"store.url: {path} cannot be made: there is no such folder, or no permission")
+        raise NoDatabase(f"there is no database {path} yet; the gateway makes it when it serves")
     if not path.exists():
         _make(path)
     if not os.access(path, os.R_OK | os.W_OK):

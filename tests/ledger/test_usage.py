@@ -25,7 +25,7 @@ from gateway.ledger import queries as asking
 from gateway.ledger.pages import UsagePages
 from gateway.ledger.queries import Asked, Line, usage
 from gateway.ledger.ranges import iso, moment
-from gateway.ledger.reports import as_csv
+from gateway.ledger.reports import as_csv, report
 from gateway.ledger.rows import DAY, HOUR
 from gateway.store.engine import open_engine
 from gateway.store.schema import prepare
@@ -265,10 +265,33 @@ def test_what_cannot_be_told_is_one_line(command: Command, options: list[str], s
     assert not (command.folder / "gateway.db").exists()
 
 
+def test_a_database_that_is_away_is_one_line_without_its_password(command: Command) -> None:
+    url = "postgresql://me:canary-password@127.0.0.1:1/books"
+    entry = {"store": {"url": url}, "models": {"m": {"upstream": {"kind": "demo"}}}}
+    (command.folder / "gateway.yaml").write_text(json.dumps(entry))
+    assert command() == (2, "", "error: PostgreSQL 127.0.0.1/books does not answer\n")
+
+
 def test_a_database_without_a_ledger_is_left_as_it_is(command: Command) -> None:
     (command.folder / "gateway.db").touch()
     code, _, err = command()
     assert code == 2 and "has no ledger yet" in err
+
+
+def test_what_has_no_price_has_no_dollars_where_none_were_spent() -> None:
+    small, large = Line("small", "small", 3, 0, 1, 1, 5, 0), Line("large", "large", 3, 0, 1, 1, 5, 7)
+
+    def dollars(by: asking.By, lines: list[Line], *priced: str, model: str | None = None) -> list[Any]:
+        told = report(by, Asked(0, model=model), lines, priced)
+        return [row["dollars"] for row in (*told["data"], told["total"])]
+
+    assert dollars("model", [small, large], "small", "large") == [0, 7e-9, 7e-9]
+    assert dollars("model", [small, large], "large") == [None, 7e-9, 7e-9]
+    assert dollars("model", [small, large]) == [None, 7e-9, 7e-9]  # it had one then
+    assert dollars("key", [small, small]) == dollars("day", [small, small]) == [None] * 3
+    assert dollars("team", [small], "large") == [0, 0]  # it may be what the large one costs
+    assert dollars("team", [small], "large", model="small") == [None, None]
+    assert as_csv([{"dollars": None}]) == '""\r\n'
 
 
 # --- over HTTP ---
@@ -286,7 +309,7 @@ async def pages(url: str, tmp_path: Path) -> AsyncIterator[tuple[Ledger, httpx.A
 
     async with books(url, tmp_path) as ledger:
         app = FastAPI()
-        UsagePages(admit, ledger, lambda: NOON).add_to(app)
+        UsagePages(admit, ledger, lambda: NOON, lambda: {"m"}).add_to(app)
         app.add_exception_handler(GatewayError, refuse)
         transport = httpx.ASGITransport(app=app)
         headers = {"x-api-key": "admin"}
@@ -343,6 +366,7 @@ def test_a_month_of_ten_million_requests_is_told_in_two_seconds(tmp_path: Path) 
     began = time.perf_counter()
     done = run("usage", "--config", "gateway.yaml", "--since", "31d", "--format", "json", cwd=tmp_path)
     took = time.perf_counter() - began
+    assert len(answer("key", f"sqlite:///{tmp_path / 'gateway.db'}")) == 20
     (tmp_path / "gateway.db").unlink()  # pytest would keep its gigabytes
     told = json.loads(done.stdout)
     assert took < 2
@@ -356,8 +380,8 @@ def fill(file: Path, number: int) -> None:
     start = now // DAY * DAY - 30 * DAY
     row: dict[str, str] = dict.fromkeys((column.name for column in requests.columns), "NULL")
     row |= {"id": "printf('req_%024x', n)", "kind": "'request'", "asked": "'gpt-4'", "lost": "0"}
-    row |= {"time": f"{start} + n * {now - start} / {number}", "key_id": "'k' || n % 20"}
-    row |= {"key_name": "'key ' || n % 20", "team": "'team ' || n % 4", "model": "'model ' || n % 5"}
+    row |= {"time": f"{start} + n * {now - start} / {number}", "key_id": "'k' || (n % 20)"}
+    row |= {"key_name": "'key ' || (n % 20)", "team": "'team ' || (n % 4)", "model": "'model ' || (n % 5)"}
     row |= {"upstream": "'u'", "route": "'chat'", "status": "200", "finish": "'stop'", "streamed": "1"}
     row |= {"prompt_tokens": "100", "completion_tokens": "200", "tokens_source": "'upstream'"}
     row |= {"gpu_ns": "1500000000", "cost": "250000", "duration_ms": "1500"}

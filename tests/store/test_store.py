@@ -22,7 +22,7 @@ from gateway.settings import ConfigError
 from gateway.store import engine as engines
 from gateway.store import schema
 from gateway.store.engine import Replaced, open_engine, reading, shown, writing
-from gateway.store.schema import HEAD, prepare, revision
+from gateway.store.schema import HEAD, make, prepare, revision
 from gateway.store.tables import hours, metadata
 from tests.services import Server, new_database
 
@@ -44,6 +44,15 @@ def test_the_migrations_make_the_tables(database_url: str) -> None:
         with reading(engine) as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
             assert revision(connection) == HEAD
+
+
+def test_a_new_database_is_made_as_the_migrations_make_it(database_url: str) -> None:
+    with opened(database_url) as engine:
+        make(engine)
+        with reading(engine) as connection:
+            assert revision(connection) == HEAD
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        prepare(engine)
 
 
 def test_the_newest_migration_is_the_one_that_a_store_wants() -> None:
