@@ -14,6 +14,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 CLIENTS := $(patsubst tests/clients/%/requirements.lock,%,$(wildcard tests/clients/*/requirements.lock))
 COMPILE := .venvs/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+SERVER := redis postgres otel oidc tokenizers # extras of the image
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -74,6 +75,16 @@ golden: .venv/.dev ## Rewrite the golden files from what the code does now; revi
 bench: .venv/.dev ## Measure against a bare baseline in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: console
+console: ## Refresh the console's JavaScript libraries from their lock (needs npm)
+	mkdir -p .venvs/console && cp gateway/console/vendor/* .venvs/console
+	cd .venvs/console && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	node .venvs/console/refresh.mjs gateway/console/static/vendor
+
+.PHONY: screenshots
+screenshots: .venv/.stack ## Take the pictures of the console in docs/screenshots (needs Chromium, seven minutes)
+	$(BIN)/python -m tests.console.browser.screenshots
+
 .PHONY: lock
 lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/clients/*/requirements.in; UPGRADE=1 takes newer versions
 	$(COMPILE) --group build -o requirements-build.lock
@@ -81,6 +92,8 @@ lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/cl
 	$(COMPILE) pyproject.toml --extra all --group build --group test --group lint \
 		-c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	$(COMPILE) --group stack -c requirements-dev.lock -o requirements-stack.lock
+	$(COMPILE) pyproject.toml $(SERVER:%=--extra %) -c requirements-dev.lock -o requirements-server.lock
+	$(COMPILE) pyproject.toml $(SERVER:%=--extra %) --extra modal -c requirements-dev.lock -o requirements-modal.lock
 	$(COMPILE) modal_backend/requirements.in -c requirements.lock -o modal_backend/requirements.lock
 	set -e; for wanted in tests/clients/*/requirements.in; do \
 		folder=$${wanted%requirements.in}; \
@@ -88,6 +101,8 @@ lock: .venvs/uv/.installed ## Rewrite the locks from pyproject.toml and tests/cl
 		$(COMPILE) $$wanted $$overrides -o $${folder}requirements.lock; \
 	done
 	cd tests/clients/node && npm $(if $(UPGRADE),update,install) --package-lock-only --ignore-scripts
+	cd gateway/console/vendor && npm $(if $(UPGRADE),update,install) --package-lock-only --ignore-scripts \
+		--omit-lockfile-registry-resolved
 
 .PHONY: clean
 clean: ## Remove environments, caches and builds

@@ -38,6 +38,7 @@ CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor",
     "TRITON_CACHE_DIR": f"{CACHE}/triton",
 }
+QUIET = {"DO_NOT_TRACK": "1"}  # else vLLM and the libraries of Hugging Face report that they are used
 deployment, carried = chosen()
 
 
@@ -55,7 +56,8 @@ def image_of(deployment: Deployment, carried: str) -> modal.Image:
         packages.append("uvicorn")  # which a Web Function does without
     if packages:
         made = made.uv_pip_install(*packages)
-    return made.env({**CACHES, **wanted.env, CARRIED: carried}).add_local_python_source("modal_backend")
+    environment = {**CACHES, **QUIET, **wanted.env, CARRIED: carried}
+    return made.env(environment).add_local_python_source("modal_backend")
 
 
 def _tell() -> None:

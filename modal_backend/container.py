@@ -123,7 +123,8 @@ def remarks(deployment: Deployment, gpus: int, hub: Path) -> list[str]:
             f"no GPU was found, though `gpu` asks for {' or '.join(deployment.gpu)}: the model runs on the "
             "CPU or not at all. If image.base replaces the drivers' libraries, choose another"
         )
-    if deployment.engine != "demo" and not (hub / f"models--{deployment.model.replace('/', '--')}").exists():
+    on_the_hub = deployment.engine != "demo" and not deployment.model.startswith("/")  # else it is a folder
+    if on_the_hub and not (hub / f"models--{deployment.model.replace('/', '--')}").exists():
         found.append(
             f"the weights of {deployment.model} are not on the volume, so every start may download them: "
             f"run `MODAL_GATEWAY_MODEL={deployment.name} modal run -m modal_backend.app::download` once"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,7 @@ def test_the_log_tells_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "models--org--name").mkdir()
     assert gpus_here(tmp_path) == 1
     assert remarks(made, 1, tmp_path) == []
+    assert remarks(replace(made, model="/models/mine"), 1, tmp_path / "nothing") == []  # a folder is no name
 
 
 def test_files_are_found_by_path_and_presets_by_name(tmp_path: Path) -> None:

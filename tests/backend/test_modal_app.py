@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from modal_backend.deployment import read
 from modal_backend.engine import Generates
 from tests.backend.conftest import Host
 
@@ -24,6 +25,20 @@ def deployed() -> Any:
     from modal_backend import app
 
     return app
+
+
+def test_libraries_in_the_image_are_told_not_to_report_unless_the_file_says_otherwise(
+    deployed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import modal
+
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(modal.Image, "env", lambda image, names: seen.append(names) or image)
+    file = {"model": "org/name", "engine": "vllm", "gpu": "L4"}
+    for env in ({}, {"DO_NOT_TRACK": "0", "HF_ENDPOINT": "https://hub.example.com"}):
+        deployed.image_of(read("mine", {**file, "image": {"env": env}}), "")
+    assert [names["DO_NOT_TRACK"] for names in seen] == ["1", "0"]
+    assert seen[1]["HF_ENDPOINT"] == "https://hub.example.com"
 
 
 async def test_the_class_serves_without_modal(deployed: Any, host: Host, client: httpx.AsyncClient) -> None:
