@@ -5,7 +5,7 @@ Rule: values only, the same for a key, a team and a model; null sets no bound. C
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -60,6 +60,15 @@ class Allowance(_Values):
 
     limits: Limits = Field(Limits(), description="bounds of rate and number of all its keys together")
     budgets: tuple[Budget, ...] = Field((), description="what all its keys may spend together")
+
+
+class Holder(NamedTuple):
+    """Whoever has budgets; ``id`` is what is counted under, ``name`` for people."""
+
+    kind: Literal["key", "team", "model"]
+    id: str
+    name: str
+    budgets: tuple[Budget, ...]
 
 
 NO_LIMITS = Limits()

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -148,10 +149,23 @@ async def failures(port: int, echo: Echo) -> AsyncIterator[tuple[str, Answer]]:
         yield "bad field", await post(port, "/v1/chat/completions", own, body)
 
 
+async def logged_in(port: int) -> str:
+    """The secret part of a session of the console, which was used and was refused."""
+    answer = await call(port, "POST", "/console/session", b"", {"key": SECRETS["admin"]})
+    [token] = re.findall(rb"gateway_session=([0-9a-f.]+)", answer.head)
+    cookie = b"cookie: gateway_session=%b\r\n" % token
+    for site, status in ((b"same-origin", 200), (b"cross-site", 403)):
+        head = cookie + b"sec-fetch-site: %b\r\n" % site
+        used = await call(port, "POST", "/v1/chat/completions", head, {**CHAT, "model": "m"})
+        assert used.status == status and token not in used.head + used.body
+    return str(token.rpartition(b".")[2].decode())
+
+
 async def inside(port: int) -> AsyncIterator[tuple[str, Answer]]:
     """What the operator can read."""
     admin = bearer(SECRETS["admin"])
-    for path in ("upstreams", "keys", "usage", "usage/rows", "keys/config:own", "keys/nobody"):
+    looks = ("upstreams", "keys", "usage", "usage/rows", "keys/config:own", "keys/nobody")
+    for path in (*looks, "overview", "budgets", "requests"):
         yield path, await call(port, "GET", f"/admin/{path}", admin, None)
     for path in ("/metrics", "/openapi.json", "/docs", "/v1/models", "/health/ready"):
         yield path, await call(port, "GET", path, bearer(SECRETS["client"]), None)
@@ -185,7 +199,7 @@ async def test_no_failure_tells_a_secret(
     told: dict[str, str] = {}
     async with house(tmp_path, database_url) as (port, echo):
         made = await post(port, "/admin/keys", SECRETS["admin"], {"name": "ann"})
-        secrets = {**SECRETS, "made": json.loads(made.body)["key"]}
+        secrets = {**SECRETS, "made": json.loads(made.body)["key"], "session": await logged_in(port)}
         async for name, answer in failures(port, echo):
             assert answer.status >= 400 or answer.body.count(b'"error"'), (name, answer)
             told[f"answer to {name} {len(told)}"] = answer.body.decode() + answer.head.decode()

@@ -2,7 +2,8 @@
 
 Rule: whoever is known costs no store. One that is not known, but looks like a key of the store, waits for one
 look there, the same for all who wait; if the store cannot be asked that is a 503 and never a 401. Known keys
-go on without it for ``STALE`` seconds. Knows nothing about headers.
+go on without it for ``STALE`` seconds. Another store than was read, or an earlier state of it, is read anew,
+and what it does not have ends. Knows nothing about headers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from gateway.auth import ANYONE, Caller, configured
+from gateway.auth import Caller, configured
 from gateway.core.errors import KeysUnavailable
 from gateway.keys.key import Key, counted
 from gateway.settings import ApiKey, Auth
@@ -56,7 +57,7 @@ class Book:
         self._ended = ended
         self._stored: dict[bytes, Caller] = {}  # by the digest of the key
         self._digests: dict[str, bytes] = {}  # by its id
-        self._revision = 0
+        self._last: Key | None = None  # whose change is the latest that was read; None: read all
         self._looks = 0  # that began
         self._seen: float | None = None  # when the store was last asked with success
         self._late = False  # the last look found nothing out
@@ -82,7 +83,8 @@ class Book:
 
     def opens(self, caller: Caller) -> bool:
         """Whether what this caller came with opens anything still, as far as is known by now."""
-        return caller is ANYONE or caller.digest in self._configured or caller.digest in self._stored
+        digest = caller.credential
+        return not digest or digest in self._configured or digest in self._stored
 
     def configure(self, auth: Auth) -> None:
         """Another configuration counts from now on."""
@@ -120,30 +122,65 @@ class Book:
         late, self._late = self._late, True
         began = self._clock()
         try:
-            while len(changed := await self._changed()) >= PAGE:
-                self._take_all(changed)
+            await self._follow()
         except Exception as error:  # noqa: BLE001 # a driver's, or a row nobody can read: nothing is known
+            self._last = None  # what answers next may be another store
             if not late:
                 kind = type(error).__name__
                 log.error("keys of the store cannot be read (%s); those that are known stay valid", kind)
             raise KeysUnavailable(MESSAGE, headers={"retry-after": "1"}) from None
-        self._take_all(changed)
         self._seen, self._late = began, False
         if late:
             log.warning("keys of the store can be read again")
 
-    async def _changed(self) -> Sequence[Key]:
+    async def _follow(self) -> None:
+        """Take over what has changed, or all there is where that cannot be told."""
+        last = self._last
+        if last is not None:
+            changed = await self._since(last.revision - 1)
+            if _goes_on(changed, last):
+                await self._take_all([key for key in changed if key != last])
+                return
+            log.warning("the store was replaced or set back: all its keys are read anew")
+        every = await self._since(0)
+        self._end_others(every)
+        self._last = None
+        await self._take_all(every)
+
+    async def _since(self, revision: int) -> list[Key]:
+        """All that changed after this revision, a page at a time."""
+        found: list[Key] = []
+        while True:
+            page = await self._page(revision)
+            found += page
+            if len(page) < PAGE:
+                return found
+            revision = page[-1].revision
+
+    async def _page(self, revision: int) -> Sequence[Key]:
         assert self._store is not None
-        look = partial(self._store.since, self._revision, PAGE)
+        look = partial(self._store.since, revision, PAGE)
         async with asyncio.timeout(LOOK):
             return await asyncio.get_running_loop().run_in_executor(self._thread, look)
 
-    def _take_all(self, changed: Sequence[Key]) -> None:
-        for key in changed:
+    def _end_others(self, every: Sequence[Key]) -> None:
+        """Forget the keys that are not among these."""
+        gone = self._digests.keys() - {key.id for key in every}
+        for id in gone:
+            del self._stored[self._digests.pop(id)]
+            self._ended(id)
+        if gone:
+            log.error("%d keys are no longer in the store: they open nothing any more", len(gone))
+
+    async def _take_all(self, changed: Sequence[Key]) -> None:
+        """In the order of their changes, with room for others now and then."""
+        for number, key in enumerate(changed, 1):
             self._take(key)
+            self._last = key
+            if number % PAGE == 0:
+                await asyncio.sleep(0)
 
     def _take(self, key: Key) -> None:
-        self._revision = max(self._revision, key.revision)
         before = self._digests.pop(key.id, None)
         if before is not None:
             del self._stored[before]
@@ -152,3 +189,12 @@ class Book:
             self._digests[key.id] = key.digest
         if before is not None and self._digests.get(key.id) != before:
             self._ended(key.id)
+
+
+def _goes_on(changed: Sequence[Key], last: Key) -> bool:
+    """Whether the store in which ``last`` was the latest change can have come to this since.
+
+    No key is ever deleted and no revision is given twice: it is as it was, or was changed again.
+    """
+    same = [key for key in changed if key.id == last.id or key.revision == last.revision]
+    return len(same) == 1 and same[0].id == last.id and (same[0] == last or same[0].revision > last.revision)

@@ -101,7 +101,7 @@ class Key:
             budgets=grant.budgets,
             priority=grant.priority,
             expires=grant.expires.timestamp() if grant.expires else None,
-            digest=self.digest,
+            credential=self.digest,
         )
 
     def state(self, now: float) -> str:

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from gateway.allowances import Allowance
+from gateway.allowances import Allowance, Holder
 from gateway.core.errors import BadRequest, Conflict, KeysUnavailable, NotFound
 from gateway.http.exchange import read_body, read_head
 from gateway.keys.book import MESSAGE, Book
@@ -69,6 +69,13 @@ class KeyPages:
         rows = [written(key, now) for key in self._book.written]
         return _json({"object": "list", "data": [*rows, *(key.shown(now) for key in stored)]})
 
+    async def budgeted(self) -> list[Holder]:
+        """The keys that open something and have budgets."""
+        stored: list[Key] = [] if self._desk is None else await self._asked(self._desk.every)
+        found = [Holder("key", f"config:{key.name}", key.name, key.budgets) for key in self._book.written]
+        found += [Holder("key", key.id, key.grant.name, key.grant.budgets) for key in stored if key.usable]
+        return [holder for holder in found if holder.budgets]
+
     async def one(self, request: Request, id: str) -> Response:
         """One key by its id or name."""
         await self._guard.admit(read_head(request.scope))
@@ -110,7 +117,7 @@ class KeyPages:
         head = read_head(request.scope)
         await self._guard.admit_change(head)
         try:
-            fields = orjson.loads(await read_body(request.receive, head, MAX_BODY))
+            fields = orjson.loads(await read_body(request.receive, head, MAX_BODY, None))
         except orjson.JSONDecodeError:
             raise BadRequest("The request body is not valid JSON.", code="invalid_json") from None
         if not isinstance(fields, dict):

@@ -19,7 +19,9 @@ from gateway.core.wire import bad_request
 
 YEARS = range(1970, 9999)  # that a key can end in: those before and after are no time everywhere
 FAR = f"must be within the years {YEARS[0]} to {YEARS[-1]}"
-RESERVED = ("config:", "key_")  # ids begin so
+RESERVED = ("config:", "key_", "oidc:")  # ids begin so
+KEYLESS = ("-", "console")  # how those are called who come without a key
+NOT_FREE = f"must not be {' or '.join(KEYLESS)}, the names of those who come without a key"
 END = "must be a time with its zone, as in 2027-01-31T12:00:00Z"
 SAID = {
     "bool": "must be true or false",
@@ -49,6 +51,11 @@ Expiry: TypeAlias = Annotated[AwareDatetime, AfterValidator(_expiry)]
 """When a key ends, in UTC."""
 
 
+def reserved(name: str) -> bool:
+    """Whether it looks like an id, or is that of those who come without a key."""
+    return name in KEYLESS or name.startswith(RESERVED)
+
+
 @dataclass(slots=True, frozen=True)
 class Wrong:
     """A field that cannot be as it was given, and why."""
@@ -72,7 +79,10 @@ class House:
         """What is wrong with these fields of a grant as new ones."""
         name, team, expires = (fields.get(field) for field in ("name", "team", "expires"))
         if name is not None and name.startswith(RESERVED):
-            return Wrong("name", f"must not begin with {' or '.join(RESERVED)}, as ids do")
+            taken = f"{', '.join(RESERVED[:-1])} or {RESERVED[-1]}"
+            return Wrong("name", f"must not begin with {taken}, as ids do")
+        if name in KEYLESS:
+            return Wrong("name", NOT_FREE)
         if name is not None and name in self.names:
             return Wrong("name", "a key of the configuration has this name")
         if team is not None and self.teams and team not in self.teams:
@@ -84,10 +94,12 @@ class House:
 
 
 def refuse_twins(keys: Iterable[tuple[str, bytes | None]]) -> None:
-    """Raises ``ValueError`` if two of these, each a name and a digest, share one of them."""
+    """Raises ``ValueError`` if two of these, each a name and a digest, share one, or a name is not free."""
     owners: dict[bytes, str] = {}
     names: set[str] = set()
     for name, digest in keys:
+        if name in KEYLESS:
+            raise ValueError(f"a key's name {NOT_FREE}")
         if name in names:  # what belongs to a key is told apart by its name
             raise ValueError(f"two keys have the name {name}; each needs its own")
         names.add(name)

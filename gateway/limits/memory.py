@@ -2,11 +2,12 @@
 
 Rule: plain arithmetic between two awaits of others, so that no two requests race. Of several processes that
 do not know of each other each gives its ``share``: a limit divided by their number, at least 1. What nobody
-used for a while is forgotten.
+used for a while is forgotten, sooner where there is much of it, but never so that anybody gets it again.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -15,17 +16,31 @@ from gateway.limits.rules import Amount, Kind, Quota, Scope
 from gateway.limits.tally import Tally
 
 SWEEP = 60.0  # seconds between two looks for what can be forgotten
-IDLE = 3600.0  # seconds after which budgets are forgotten too; they are seeded again
+IDLE = 3600.0  # seconds after which budgets are forgotten too, where they are seeded again
+RECENT = 10.0  # seconds in which nothing is forgotten: whoever came may be waiting for the ledger
+MOST = 10_000  # keys, teams and models: from there on budgets that were not used lately are forgotten sooner
+LOOKS = 2  # at those that were not met for longest, before one more is counted
 
 
 class Memory:
-    """``monotonic`` and ``time``: clocks in seconds; ``share``: the number of processes like this one."""
+    """``monotonic`` and ``time``: clocks in seconds; ``share``: the number of processes like this one.
 
-    def __init__(self, monotonic: Callable[[], float], time: Callable[[], float], *, share: int = 1) -> None:
+    ``seeded``: a ledger knows what budgets have spent. Without one they are kept until their periods end.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        time: Callable[[], float],
+        *,
+        share: int = 1,
+        seeded: bool = True,
+    ) -> None:
         self.share = share
+        self._seeded = seeded
         self._monotonic = monotonic
         self._time = time
-        self._tallies: dict[tuple[Kind, str], Tally] = {}
+        self._tallies: OrderedDict[tuple[Kind, str], Tally] = OrderedDict()  # met last at the end
         self._sweep_at = monotonic() + SWEEP
 
     async def take(self, claim: Claim) -> Answer:
@@ -58,6 +73,7 @@ class Memory:
         levels: list[Level] = []
         for scope in claim.scopes:
             levels += self._tally(scope).reserve(scope, claim, now, self.share)
+            self._tallies.move_to_end((scope.kind, scope.id))
         return Grant(claim, now, levels)
 
     def settle(self, grant: Grant, spent: Amount, scopes: tuple[Scope, ...]) -> None:
@@ -92,10 +108,26 @@ class Memory:
     def _tally(self, scope: Scope) -> Tally:
         tally = self._tallies.get((scope.kind, scope.id))
         if tally is None:
-            tally = self._tallies[scope.kind, scope.id] = Tally(scope)
+            now = self._monotonic()
+            if len(self._tallies) >= MOST:
+                self._make_room(now)
+            tally = self._tallies[scope.kind, scope.id] = Tally(scope, now)
         return tally
 
     def _sweep(self, now: float) -> None:
         self._sweep_at = now + SWEEP
-        for name in [name for name, tally in self._tallies.items() if tally.idle(now, IDLE)]:
+        for name in [name for name, tally in self._tallies.items() if self._spare(tally, now, IDLE)]:
             del self._tallies[name]
+
+    def _make_room(self, now: float) -> None:
+        """Forget who was not met for longest; who cannot be forgotten is asked about later."""
+        for _ in range(LOOKS):
+            name = next(iter(self._tallies))
+            if self._spare(self._tallies[name], now, RECENT):
+                del self._tallies[name]
+            else:
+                self._tallies.move_to_end(name)
+
+    def _spare(self, tally: Tally, now: float, after: float) -> bool:
+        """Whether it can be forgotten, if nobody met it for so many seconds."""
+        return tally.idle(now, after) and (self._seeded or tally.over(self._time()))

@@ -72,15 +72,15 @@ class Spending:
 
 
 class Tally:
-    """Counters of one scope; ``scope`` as it was met last."""
+    """Counters of one scope; ``scope`` as it was met last, ``now`` in seconds of the monotonic clock."""
 
     __slots__ = ("_held", "_leases", "_spent", "_windows", "running", "scope", "seen")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, now: float) -> None:
         self.scope = scope
         self.running = 0  # requests that have a place
         self._leases = 0
-        self.seen = 0.0  # seconds of the monotonic clock
+        self.seen = now
         self._windows: dict[str, Window] = {}
         self._spent: dict[str, Spending] = {}
         self._held = [0, 0, 0]
@@ -191,10 +191,14 @@ class Tally:
             self._held[index] += sign * amount[index]
 
     def idle(self, now: float, after: float) -> bool:
-        """Whether nothing is lost by forgetting it: budgets are seeded again."""
+        """Whether only budgets would be lost by forgetting it, and nobody met them for ``after`` seconds."""
         if self._leases or (self._spent and now - self.seen < after):
             return False
         return not any(window.used(now) for window in self._windows.values())
+
+    def over(self, time: float) -> bool:
+        """Whether no budget goes on at ``time``, seconds since 1970."""
+        return all(time >= spending.until for spending in self._spent.values())
 
     def rows(self, now: float, time: float, share: int) -> list[Row]:
         """Every rule of the scope as it stands."""

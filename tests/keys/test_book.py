@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
@@ -170,6 +170,82 @@ async def test_more_keys_than_one_page_are_all_known_after_one_look() -> None:
     await one.look()
     assert store.looks == 3
     assert all(one.find(digest) for digest in digests)
+
+
+# --- another store, or an earlier state of it ---
+
+
+def _emptied(store: Store) -> None:
+    store.keys, store.revision = {}, 0
+
+
+def _set_back(store: Store) -> None:
+    """To when ann was the only one."""
+    store.keys = {id: key for id, key in store.keys.items() if key.grant.name == "ann"}
+    store.revision = 1
+
+
+def _set_back_and_on(store: Store) -> None:
+    _set_back(store)
+    for number in range(5):
+        store.new(f"new {number}")
+
+
+def _deleted(store: Store) -> None:
+    """By hand: the one that was changed last."""
+    del store.keys[max(store.keys.values(), key=lambda key: key.revision).id]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [(_emptied, []), (_set_back, ["ann"]), (_set_back_and_on, ["ann"]), (_deleted, ["ann", "bob"])],
+)
+async def test_what_another_store_does_not_have_ends_and_what_it_has_opens(
+    change: Callable[[Store], None], left: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, clock, ended = Store(), Clock(), list[str]()
+    made = {name: store.new(name) for name in ("ann", "bob", "carl")}
+    one = book(store, clock, ended)
+    await one.look()
+    change(store)
+    _, new = store.new("dora")
+    clock.now += STALE / 2
+    await one.look()
+    assert [name for name, (_, digest) in made.items() if one.find(digest)] == left
+    assert sorted(ended) == sorted(key.id for name, (key, _) in made.items() if name not in left)
+    assert one.find(new) is not None
+    assert "replaced or set back" in caplog.text and f"{3 - len(left)} keys are no longer" in caplog.text
+    caplog.clear()
+    _, later = store.new("emil")
+    await one.look()
+    assert one.find(later) is not None and not caplog.records
+
+
+async def test_what_was_taken_out_while_a_store_was_silent_ends_when_it_answers() -> None:
+    """Its latest change cannot tell: the same key was changed last."""
+    store, ended = Store(), list[str]()
+    key, digest = store.new("ann")
+    last, _ = store.new("bob")
+    one = book(store, ended=ended)
+    await one.look()
+    store.down = True
+    with suppress(KeysUnavailable):
+        await one.look()
+    store.down = False
+    del store.keys[key.id]
+    store.put(last)
+    await one.look()
+    assert (one.find(digest), ended) == (None, [key.id])
+
+
+async def test_the_latest_key_stays_who_it_was_while_nothing_changes() -> None:
+    store = Store()
+    _, digest = store.new()
+    one = book(store)
+    await one.look()
+    before = one.find(digest)
+    await one.look()
+    assert one.find(digest) is before is not None
 
 
 async def test_a_store_that_falls_silent_and_comes_back_is_told_once_each(

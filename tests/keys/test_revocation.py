@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from gateway.keys.desk import Desk
 from gateway.keys.key import Grant, new_secret
 from gateway.settings import Store
+from gateway.store.engine import open_engine, writing
+from gateway.store.tables import keys
 from tests.cli.process import children
 from tests.keys.gate import CHAT, OWN, Gate, calling, configured, gate, serving
 from tests.serve.house import BOUND, Visit, soon
@@ -267,6 +269,60 @@ async def test_without_its_store_known_keys_go_on_and_unknown_ones_are_no_401(tm
             assert (await here.ask("malformed")).status_code == 401
             database.execute("ALTER TABLE hidden RENAME TO keys")
         assert (await here.ask(new_secret())).status_code == 401
+
+
+async def test_a_store_that_is_set_back_ends_what_it_does_not_have(tmp_path: Path, database_url: str) -> None:
+    """As after a backup was restored: a key it has not, one that was revoked since, and new ones."""
+    async with gate(tmp_path, Endless(), store={"url": database_url, "revocation_poll": 0.05}) as here:
+        id, revoked = await here.new("ann")
+        backup = await asyncio.to_thread(_restored, database_url, None)
+        await here.admin("DELETE", f"/{id}")
+        _, secret = await here.new("bob")
+        async with streaming(here, secret) as stream:
+            await asyncio.to_thread(_restored, database_url, backup)
+            await soon(stream.rest())
+            assert stream.cut and "key_revoked" in stream.said
+        assert (await here.ask(secret)).status_code == 401
+        assert (await here.ask(revoked, max_tokens=0)).status_code == 400
+        assert (await here.ask((await here.new("bob"))[1], max_tokens=0)).status_code == 400
+
+
+def _restored(url: str, rows: Sequence[Any] | None) -> Sequence[Any]:
+    """Put these rows in place of the keys; the rows that were there."""
+    engine = open_engine(SecretStr(url), Path())
+    with writing(engine) as connection:
+        found = [dict(row) for row in connection.execute(keys.select()).mappings()]
+        if rows is not None:
+            connection.execute(keys.delete())
+            connection.execute(keys.insert(), rows)
+    engine.dispose()
+    return found
+
+
+def _removed(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_keys_end_with_the_file_that_held_them(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "gateway.db"
+    async with gate(tmp_path, store={"revocation_poll": 0.05}) as here:
+        made = [await here.new(name) for name in ("ann", "bob", "carl")]
+        other = tmp_path / "other.db"
+        with elsewhere(tmp_path, "sqlite:///other.db") as desk:
+            desk.add(Grant(name="dora"), new := new_secret())
+        _removed(path)
+        if replaced:
+            os.replace(other, path)
+        for _, secret in made:
+            began = time.monotonic()
+            while (await here.ask(secret)).status_code != 401:
+                assert time.monotonic() - began < BOUND
+        assert (await here.admin("GET", f"/{made[0][0]}")).status_code == 404
+        if not replaced:
+            _, new = await here.new("dora")
+        assert (await here.ask(new)).status_code == 200
 
 
 @pytest.mark.database

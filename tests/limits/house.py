@@ -117,9 +117,9 @@ def key(limits: Limits = NO_LIMITS, *budgets: Budget, team: str | None = None, i
     return Caller("ci", id=id, limits=limits, budgets=budgets, team=team)
 
 
-def in_memory(teams: Mapping[str, Allowance] | None = None, *, share: int = 1) -> House:
+def in_memory(teams: Mapping[str, Allowance] | None = None, *, share: int = 1, seeded: bool = True) -> House:
     clock, books = Clock(), Books()
-    limiter = Memory(clock.monotonic, clock.time, share=share)
+    limiter = Memory(clock.monotonic, clock.time, share=share, seeded=seeded)
     return House(clock, books, limiter, Leases(limiter, teams or {}, books.seed, clock.time))
 
 

@@ -13,7 +13,7 @@ from gateway.core.errors import GatewayError
 from gateway.limits import refusals
 from gateway.limits.limiter import Grant, Level, Refusal
 from gateway.limits.means import FIRST, LAST, Mean, Means
-from gateway.limits.memory import IDLE, SWEEP
+from gateway.limits.memory import IDLE, MOST, SWEEP
 from gateway.limits.rules import BILLION, Amount, Rate, Scope, bounds, quotas, scope
 from tests.limits.house import Model, in_memory, key
 
@@ -93,6 +93,43 @@ async def test_idle_scopes_are_forgotten() -> None:
     await home.lease(key(limits, id="last"))
     assert {row.id for row in home.leases.rows()} == {"running", "last"}
     running.settle(Amount())
+
+
+async def test_of_many_who_have_budgets_those_who_came_last_are_known_and_whoever_runs() -> None:
+    home = in_memory()
+    budget = Budget(tokens=1000)
+    running = await home.lease(key(NO_LIMITS, budget, id="running"))
+    for number in range(MOST + 500):
+        (await home.lease(key(NO_LIMITS, budget, id=f"key_{number}"))).settle(Amount(1))
+        home.clock.advance(0.01)
+    known = {row.id for row in home.leases.rows()}
+    assert len(known) == MOST
+    assert "running" in known and f"key_{MOST + 499}" in known and "key_0" not in known
+    asked = len(home.books.asked)
+    home.books.spent["key", "key_0"] = Amount(1000)
+    error = await home.refusal(key(NO_LIMITS, budget, id="key_0"))
+    assert (error.code, len(home.books.asked)) == ("insufficient_quota", asked + 1)
+    running.settle(Amount())
+
+
+async def test_limits_that_still_count_are_kept_however_many_there_are() -> None:
+    home = in_memory()
+    for number in range(MOST + 100):
+        (await home.lease(key(Limits(requests_per_day=5), id=f"key_{number}"))).settle(Amount(1))
+    home.clock.advance(IDLE)
+    assert len({row.id for row in home.leases.rows()}) == MOST + 100
+
+
+async def test_without_a_ledger_a_budget_is_kept_until_its_period_ends() -> None:
+    home = in_memory(seeded=False)
+    (await home.lease(key(NO_LIMITS, Budget(tokens=10, per="day")))).settle(Amount(10))
+    home.clock.advance(2 * IDLE)
+    (await home.lease(key(NO_LIMITS, Budget(tokens=10), id="other"))).settle(Amount(1))
+    await home.refusal(key(NO_LIMITS, Budget(tokens=10, per="day")))
+    home.clock.advance(12 * IDLE)
+    (await home.lease(key(NO_LIMITS, Budget(tokens=100), id="other"))).settle(Amount(1))
+    assert {row.id for row in home.leases.rows()} == {"other"}
+    await home.lease(key(NO_LIMITS, Budget(tokens=10, per="day")))
 
 
 async def test_where_nothing_is_bounded_nothing_is_counted() -> None:
