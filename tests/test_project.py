@@ -381,6 +381,8 @@ def test_the_gateway_and_the_backend_never_import_each_other() -> None:
         ("gateway.simulate", ("gateway.cli", "gateway.simulate")),
         ("sqlalchemy", ("gateway.store", "gateway.ledger", "gateway.keys", "gateway.cli")),
         ("alembic", ("gateway.store",)),
+        ("jwt", ("gateway.identity.keyset",)),
+        ("cryptography", ("gateway.identity.keyset",)),
         ("redis", ("gateway.limits", "gateway.keys")),
         ("typer", COMMAND_LINE),
         ("rich", COMMAND_LINE),
@@ -394,7 +396,7 @@ def test_some_imports_belong_in_one_place(package: str, allowed: tuple[str, ...]
 @pytest.mark.parametrize("module", ["gateway.app", "modal_backend.contract"])
 def test_a_serving_process_loads_nothing_heavy(module: str) -> None:
     heavy = "alembic sqlalchemy typer rich tokenizers modal transformers torch vllm openai langchain_core"
-    heavy += " jsonschema_rs redis psycopg opentelemetry.sdk"
+    heavy += " jsonschema_rs redis psycopg opentelemetry.sdk jwt cryptography"
     script = f"import sys, {module}; print(*[name for name in {heavy.split()} if name in sys.modules])"
     assert run(sys.executable, "-c", script).split() == []
 

@@ -48,7 +48,7 @@ def by_deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What `modal-gateway deploy` ends with: its own error, and its answer to each of Modal's."""
     monkeypatch.setitem(sys.modules, "modal", None)
     with pytest.raises(CommandError) as missing:
-        deployments.deploy("demo")
+        deployments.deploy("demo", as_json=False)
     yield f"error: {missing.value}"
     yield from (f"error: {hint}" for hint in deployments.HINTS.values())
 

@@ -12,21 +12,38 @@
     simulate.py  the simulated edge, and the app behind it
     warm.py      waking a model
     usage.py     what was used
-    show.py      what it looks like
+    show.py  tables.py  progress.py    what it looks like
+    output.py  interrupts.py    standard output that is gone, Ctrl-C while something starts
 
 Rule: a command ends in what was asked for, or in one line ``error: ...`` and exit code 2. What it needs is
 imported when it runs, because a serving process passes through here and keeps what was loaded.
 """
 
 import sys
-from io import TextIOWrapper
 
 
 def main() -> None:
     """Run the command that the process was started with, and exit."""
-    from gateway.cli.commands import run
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character shows its code
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+
+def _run() -> int:
+    from gateway.cli.interrupts import importing
+
+    with importing():
+        import warnings
+        from contextlib import suppress
+
+        from gateway.cli.commands import run
+        from gateway.cli.output import OutputLost, prepare
+    prepare()
+    # Ctrl-C may come between a coroutine and the loop that was to run it.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    code = run(sys.argv[1:])
+    with suppress(OutputLost):  # of what was printed before something else went wrong, which was said
+        sys.stdout.flush()
+    return code

@@ -7,17 +7,23 @@ is wrong with another.
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.cli import show
-from gateway.cli.sources import Source, callers, key_line
+from gateway.cli.sources import Guests, Source, guests, key_line
+from gateway.cli.tables import table
 from gateway.core.errors import GatewayError
 from gateway.models import deployment
 from gateway.routing.routes import Deployment
 from gateway.settings import ConfigError, Model, Settings
+from gateway.store.engine import NoDatabase, open_engine
 from gateway.upstreams.modal_sdk.config import ModalConfig
+
+SHORT = 16  # characters of a key that somebody chose, and others may guess
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,18 +40,47 @@ class Line:
 def check(source: Source, *, json: bool) -> int:
     """Print what was found; 1 if something is wrong."""
     settings = source.settings()
-    lines = asyncio.run(_look(settings, source))
+    with show.busy("connecting to the upstreams"):
+        lines = asyncio.run(_look(settings, source))
     problems = list(dict.fromkeys(line.wrong for line in lines if line.wrong))
     wrong, notes = _deployments(settings, source)
     problems += wrong
     notes += _remarks(settings)
-    if settings.auth.mode == "keys" and not callers(settings.auth):
-        problems.insert(0, f"auth.keys has no key. Create one: {key_line(settings.auth)}")
+    who, missing = _guests(settings, source)
+    problems = list(dict.fromkeys([*missing, *_store(settings, source), *problems]))
     if json:
-        _print_json(settings, lines, problems)
+        _print_json(settings, who, lines, problems)
     else:
-        _print(settings, lines, problems, notes)
+        _print(who, lines, problems, notes)
     return bool(problems)
+
+
+def _guests(settings: Settings, source: Source) -> tuple[Guests, list[str]]:
+    """Who may call, and what is wrong with that."""
+    try:
+        found = guests(source, settings)
+    except ConfigError as exc:
+        return Guests(), [str(exc)]
+    if settings.auth.mode == "keys" and not found:
+        return found, [f"auth.keys has no key. Create one: {key_line(settings.auth)}"]
+    return found, []
+
+
+def _store(settings: Settings, source: Source) -> list[str]:
+    """What ``serve`` would refuse of the database and the spool; neither is made here."""
+    if source.path is None or settings.store.url is None:
+        return []
+    wrong = []
+    try:
+        with suppress(NoDatabase):  # it can be made
+            open_engine(settings.store.url, source.folder, create=False).dispose()
+    except ConfigError as exc:
+        wrong.append(str(exc))
+    spool = source.folder / settings.store.spool
+    there = next(path for path in (spool, *spool.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        wrong.append(f"store.spool: {spool} cannot be written")
+    return wrong
 
 
 def _deployments(settings: Settings, source: Source) -> tuple[list[str], list[str]]:
@@ -69,8 +104,10 @@ def _deployments(settings: Settings, source: Source) -> tuple[list[str], list[st
 
 
 def _remarks(settings: Settings) -> list[str]:
-    """What is worth knowing of upstreams and is no mistake."""
-    return [
+    """What is worth knowing of the admin key and of upstreams, and is no mistake."""
+    short = 0 < len(settings.admin.key.get_secret_value()) < SHORT
+    guessed = f"admin.key has fewer than {SHORT} characters: who can reach the gateway may guess it"
+    return [guessed] * short + [
         f"models.{name}: {remark}"
         for name, model in settings.models.items()
         for upstream in model.upstreams
@@ -79,29 +116,26 @@ def _remarks(settings: Settings) -> list[str]:
     ]
 
 
-def _print_json(settings: Settings, lines: list[Line], problems: list[str]) -> None:
+def _print_json(settings: Settings, who: Guests, lines: list[Line], problems: list[str]) -> None:
     show.as_json(
         {
             "ok": not problems,
-            "auth": {"mode": settings.auth.mode, "keys": callers(settings.auth)},
+            "auth": {"mode": settings.auth.mode, "keys": who.named, "stored": who.stored},
             "models": [_as_data(name, model, lines) for name, model in settings.models.items()],
             "problems": problems,
-            "without_effect": settings.without_effect(),
         }
     )
 
 
-def _print(settings: Settings, lines: list[Line], problems: list[str], notes: list[str]) -> None:
-    print(f"keys: {', '.join(callers(settings.auth)) or 'none'}")
-    show.table(("MODEL", "TEMPLATE", "UPSTREAM", "CONNECTS"), [_row(line) for line in lines])
-    for key in settings.without_effect():
-        print(f"note: {key} is accepted, but has no effect in this version")
+def _print(who: Guests, lines: list[Line], problems: list[str], notes: list[str]) -> None:
+    print(f"keys: {who}")
+    table(("MODEL", "TEMPLATE", "UPSTREAM", "CONNECTS"), [_row(line) for line in lines])
     for note in notes:
-        print(f"note: {note}")
+        print(f"{show.yellow('note:')} {note}")
     for problem in problems:
-        print(f"wrong: {problem}")
+        print(f"{show.red('wrong:')} {problem}")
     if not problems:
-        print("all is well")
+        print(show.green("all is well"))
 
 
 async def _look(settings: Settings, source: Source) -> list[Line]:

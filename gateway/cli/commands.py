@@ -16,12 +16,14 @@ import typer
 from gateway import __version__
 from gateway.cli import key_commands, show
 from gateway.cli.container_commands import add, backend, conformance, deploy, simulate
+from gateway.cli.interrupts import INTERRUPTED, importing
 from gateway.cli.options import AsJson, By, Config, Format, Host, Kind, Port
+from gateway.cli.output import OutputLost
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    rich_markup_mode=None,
     help="Your own models, served from Modal over a plain prompt contract, as if they were OpenAI.",
 )
 config = typer.Typer(help="The configuration file.")
@@ -31,23 +33,39 @@ app.add_typer(config, name="config")
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; the exit code. 1: the answer is bad news, 2: the question cannot be answered."""
-    from gateway.core.errors import GatewayError
-    from gateway.settings import ConfigError
+    with importing():
+        from gateway.core.errors import GatewayError
+        from gateway.settings import ConfigError
 
     command = typer.main.get_command(app)
     try:
         code = command.main(
             args=list(arguments) or ["--help"], prog_name="modal-gateway", standalone_mode=False
         )
+        sys.stdout.flush()
+    except OutputLost as lost:
+        if not lost.left:
+            show.error(str(lost))
+        return 1
     except typer.TyperException as exc:
-        show.error(exc.format_message())
+        show.error(_mistake(exc))
     except (show.CommandError, ConfigError, GatewayError) as exc:
         show.error(str(exc))
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return INTERRUPTED
     else:
         return code if isinstance(code, int) else 0
     return 2
+
+
+def _mistake(exc: typer.TyperException) -> str:
+    """What was typed wrongly, and where it says what could have been typed."""
+    said = exc.format_message().replace("Value error, ", "")
+    context = getattr(exc, "ctx", None)
+    if context is None:
+        return said
+    path = context.command_path.replace("modal-gateway", show.program(), 1)
+    return f"{said.removesuffix('.')}. Try `{path} --help`."
 
 
 def _version(wanted: bool) -> None:
@@ -77,14 +95,20 @@ def serve(
     config: Config = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that serve.")] = 1,
     ssl_certfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve TLS: certificate.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve TLS: its key.")] = None,
-    url: Annotated[str | None, typer.Option(help="Without a file: where the one model is.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="With --url: its name; without one, any name is taken.")
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Without a file: where the one model is.")
     ] = None,
-    template: Annotated[str | None, typer.Option(help="With --url: its chat template [plain].")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --url: its name; without one, any name is taken."),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --url: its chat template.", show_default="plain"),
+    ] = None,
     kind: Annotated[Kind, typer.Option(help="With --url: what is spoken there.")] = Kind.prompt,
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Let anyone in, from anywhere.")
@@ -94,7 +118,8 @@ def serve(
 
     Keys: those of the configuration. With --url, GATEWAY_API_KEY if it is set, else none on this machine.
     """
-    from gateway.cli import serving, sources
+    with importing():
+        from gateway.cli import serving, sources
 
     if url is None:
         for option in ("model", "template", "kind"):
@@ -112,7 +137,8 @@ def serve(
 @app.command()
 def demo(port: Port = 8000) -> int:
     """Try everything on this machine: no account, no GPU, no model; answers come from fixed rules."""
-    from gateway.cli.demo import demo
+    with importing():
+        from gateway.cli.demo import demo
 
     return demo(port)
 
@@ -123,8 +149,9 @@ def check(config: Config = None, json: AsJson = False) -> int:
 
     Exit code 1 if something is wrong.
     """
-    from gateway.cli.check import check
-    from gateway.cli.sources import from_file
+    with importing():
+        from gateway.cli.check import check
+        from gateway.cli.sources import from_file
 
     return check(from_file(config), json=json)
 
@@ -132,13 +159,16 @@ def check(config: Config = None, json: AsJson = False) -> int:
 @app.command()
 def render(
     request: Annotated[str, typer.Argument(metavar="FILE", help="A chat request in JSON; - reads it here.")],
-    model: Annotated[str | None, typer.Option(help="Instead of the model that the request names.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of the model that the request names.")
+    ] = None,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
     """Print the prompt, the stop strings and the call that a chat request becomes. No model is called."""
-    from gateway.cli.render import render
-    from gateway.cli.sources import from_file
+    with importing():
+        from gateway.cli.render import render
+        from gateway.cli.sources import from_file
 
     render(from_file(config), request, model, json=json)
 
@@ -163,7 +193,10 @@ def warm(
         ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=1, max=86400, help="Seconds to wait [first_event_timeout].")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=1, max=86400, help="How long to wait.", show_default="first_event_timeout"
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print lines of JSON.")] = False,
 ) -> int:
@@ -171,11 +204,14 @@ def warm(
 
     Exit code 1 if none gets ready.
     """
-    from gateway.cli import sources, warm
+    with importing():
+        from gateway.cli import sources, warm
 
     if gateway is None:
-        return warm.warm(warm.woken_here(sources.from_file(config), model, timeout), None, json=json)
-    return warm.warm(warm.woken_there(warm.Gateway(gateway, admin_key), model), timeout, json=json)
+        lines = warm.woken_here(sources.from_file(config), model, timeout)
+        return warm.warm(model, lines, None, json=json)
+    lines = warm.woken_there(warm.Gateway(gateway, admin_key), model)
+    return warm.warm(model, lines, timeout, json=json)
 
 
 @app.command()
@@ -184,20 +220,29 @@ def usage(
     since: Annotated[
         str, typer.Option(metavar="WHEN", help="7d: today and six days before; 12h; 2026-11-01 in UTC.")
     ] = "30d",
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The end, not included [now].")] = None,
-    key: Annotated[str | None, typer.Option(help="Of this key alone: its name or id.")] = None,
-    team: Annotated[str | None, typer.Option(help="Of this team alone.")] = None,
-    model: Annotated[str | None, typer.Option(help="Of this model alone.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="The end, not included.", show_default="now")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this key alone: its name or id.")
+    ] = None,
+    team: Annotated[str | None, typer.Option(metavar="NAME", help="Of this team alone.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Of this model alone.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Every request instead, oldest first.")] = False,
     format: Annotated[
         Format | None, typer.Option(help="table; with --rows csv, or json: one object a line.")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     config: Config = None,
 ) -> None:
     """Print what was used, from the configuration's ledger: requests, tokens, GPU seconds and dollars."""
-    from gateway.cli import usage
-    from gateway.cli.sources import from_file
+    with importing():
+        from gateway.cli import usage
+        from gateway.cli.sources import from_file
 
+    if json and format not in (None, Format.json):
+        raise show.CommandError(f"--json and --format {format.value} exclude each other")
+    format = Format.json if json else format
     wanted = usage.Wanted(since, until, key, team, model)
     if not rows:
         usage.sums(from_file(config), by.value, wanted, (format or Format.table).value)
@@ -210,6 +255,7 @@ def usage(
 @config.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of the configuration file, for editors."""
-    from gateway.cli.schema import schema
+    with importing():
+        from gateway.cli.schema import schema
 
     show.as_json(schema())

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.cli import show
+from gateway.cli.tables import table
 from gateway.conformance.client import NoAnswer, Waiting
 from gateway.conformance.fit import Credentials, Fit, as_yaml, configuration
 from gateway.conformance.run import Report, examine
@@ -37,7 +38,10 @@ def conformance(url: str, credentials: Credentials, patience: Patience, *, json:
     wanted = configuration(url, credentials, Fit())
     settings_from(wanted, dict.fromkeys(re.findall(r"\$\{(\w+)\}", as_yaml(wanted)), "set"))
     try:
-        report = asyncio.run(examine(url, credentials, patience.answer, Waiting(patience.container, _tell)))
+        with show.busy(f"asking {url}"):
+            report = asyncio.run(
+                examine(url, credentials, patience.answer, Waiting(patience.container, _tell))
+            )
     except NoAnswer as exc:
         raise show.CommandError(f"{url}: {exc}") from None
     (_print_json if json else _print)(url, report)
@@ -82,9 +86,10 @@ def _print_json(url: str, report: Report) -> None:
 
 def _print(url: str, report: Report) -> None:
     rows = [(name, verdict.result.value, verdict.why) for name, verdict in report.verdicts.items()]
-    show.table(("CHECK", "RESULT", "WHY"), rows)
+    table(("CHECK", "RESULT", "WHY"), rows)
     if report.config is not None:
         print(f"\n{show.dim('# what fits it, for the configuration file:')}")
         print(as_yaml(report.config), end="")
     wrong = [name for name, verdict in report.verdicts.items() if verdict.result is Result.WRONG]
-    print(f"\n{report.requests} requests; {'wrong: ' + ', '.join(wrong) if wrong else 'nothing is wrong'}")
+    result = show.red(f"wrong: {', '.join(wrong)}") if wrong else show.green("nothing is wrong")
+    print(f"\n{report.requests} requests; {result}")

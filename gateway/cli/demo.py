@@ -10,19 +10,27 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import gateway
 from gateway.cli.address import bind
+from gateway.cli.interrupts import Stops, stops
+from gateway.cli.output import beside
 from gateway.cli.show import CommandError, bold, dim, program
 from gateway.http.server import Running, configure, stoppable
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 MODEL = "chatglm2-6b"
 GREETING = "你好"
@@ -34,15 +42,34 @@ def demo(port: int) -> int:
     """Serve the demo until told to stop; the exit code."""
     other = port + 1 if port < 65535 else 8000
     sock = bind("127.0.0.1", port, f"make run PORT={other}, or {program()} demo --port {other}")
+    with stops() as asked:
+        try:
+            return _serve(sock, asked)
+        except CommandError:
+            if asked.code:  # what it complains of was our doing
+                return asked.code
+            raise
+
+
+def _serve(sock: socket.socket, asked: Stops) -> int:
+    """The exit code: 0, or what tells of a signal that came before anything was served."""
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    with demo_container() as container:
-        from gateway.app import build_app  # takes as long as the container to start, so meanwhile
+    store = TemporaryDirectory(prefix="modal-gateway-demo-", ignore_cleanup_errors=True)
+    with store as folder, demo_container() as container:
+        asked.by(container.terminate)
+        from gateway.app import Site, application  # takes as long as the container to start, so meanwhile
+        from gateway.console.sessions import Tickets
         from gateway.settings import settings_from
 
-        settings = settings_from(configuration(container_url(container)))
-        app = stoppable(build_app(settings, loopback=True))
-        company = _Company(container, address)
+        settings, tickets = settings_from(configuration(container_url(container))), Tickets(time.time)
+        make_store(settings, Path(folder))
+        site = Site(Path(folder), loopback=True, store=True, tickets=tickets)
+        app = stoppable(application(settings, site))
+        company = _Company(container, address, tickets.new)
         company.running = Running(configure(app, DRAIN), sock, company.show)
+        asked.by(company.running.stop)
+        if asked.code:
+            return asked.code
         company.running.run()
         if company.trouble:
             raise CommandError(company.trouble)
@@ -72,6 +99,16 @@ def configuration(url: str) -> dict[str, Any]:
         "default_model": MODEL,
         "models": {MODEL: chat, "demo-embed": embed},
     }
+
+
+def make_store(settings: Settings, folder: Path) -> None:
+    """The database of keys and ledger, which nobody has to bring up to date."""
+    from gateway.store.engine import open_engine
+    from gateway.store.schema import make
+
+    engine = open_engine(settings.store.url, folder)
+    make(engine)
+    engine.dispose()
 
 
 # --- the model container ---
@@ -119,13 +156,14 @@ class _Company:
 
     running: Running
 
-    def __init__(self, container: subprocess.Popen[str], address: str) -> None:
+    def __init__(self, container: subprocess.Popen[str], address: str, ticket: Callable[[], str]) -> None:
         self.trouble: str | None = None  # why the demo cannot go on
         self._container = container
         self._address = address
+        self._ticket = ticket  # makes one
 
     def show(self) -> None:
-        for work in (self._watch, self._introduce):
+        for work in (self._watch, partial(beside, self._introduce)):
             threading.Thread(target=work, daemon=True).start()
 
     def _watch(self) -> None:
@@ -141,7 +179,7 @@ class _Company:
             self._end(f"the demo did not answer itself: {exc}")
         else:
             if not self.running.stopping:
-                print(_use(self._address), flush=True)
+                print(_use(self._address, self._ticket()))
 
     def _end(self, trouble: str) -> None:
         if not self.running.stopping:
@@ -184,7 +222,7 @@ def _pieces(address: str) -> Iterator[str]:
         connection.close()
 
 
-def _use(address: str) -> str:
+def _use(address: str, ticket: str) -> str:
     """What can be done now; each part can be pasted as it is."""
     url = f"{address}/v1/chat/completions -H 'content-type: application/json'"
     body = f'"model": "{MODEL}", "messages": [{{"role": "user", "content": "{GREETING}"}}]'
@@ -203,6 +241,9 @@ print(llm.invoke("{GREETING}").content)
 
 {dim("# your own endpoint instead of the demo")}
 {program()} serve --url https://ecorp--custom-llm-endpoint.modal.run
+
+{dim("# the console: models, a playground, keys and what was used; this address logs in once")}
+{address}/#ticket={ticket}
 
 {dim("# every endpoint, and what is measured")}
 {address}/docs

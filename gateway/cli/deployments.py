@@ -25,6 +25,7 @@ import gateway
 from gateway.cli import show
 from gateway.cli.show import CommandError, program
 from gateway.cli.sources import DEFAULT
+from gateway.cli.tables import Look, table
 from gateway.settings import ConfigError, load
 
 TOKEN = (
@@ -70,22 +71,32 @@ def listed(*, as_json: bool) -> None:
         (each["name"], each["model"], each["engine"], _gpu(each), each["serve"], each["verified"])
         for each in found
     ]
-    show.table(("NAME", "MODEL", "ENGINE", "GPU", "SERVE", "VERIFIED"), rows)
+    look = Look(spare=("VERIFIED", "SERVE", "ENGINE"))
+    table(("NAME", "MODEL", "ENGINE", "GPU", "SERVE", "VERIFIED"), rows, look)
 
 
-def deploy(name_or_file: str) -> int:
-    """Say what will be deployed, and let `modal deploy` do it; its exit code."""
+def deploy(name_or_file: str, *, as_json: bool) -> int:
+    """Say what will be deployed, and let `modal deploy` do it; its exit code.
+
+    As JSON it is said once it is deployed, and what `modal` says goes to standard error.
+    """
     described = ask(name_or_file)
-    print(_summary(described), flush=True)
+    if not as_json:
+        print(_summary(described), flush=True)
     for line in described["warnings"]:
         show.warn(line)
     if importlib.util.find_spec("modal") is None:
         raise CommandError("deploying needs the Modal SDK: pip install 'modal-gateway[modal]'")
     command = [*_python("modal"), "deploy", "-m", "modal_backend.app"]
     environment = _environment(MODAL_GATEWAY_MODEL=str(Path(described["file"]).resolve()))
-    code, said = _watched(command, environment)
+    code, said = _watched(command, environment, quiet=as_json)
+    if code == 0 and as_json:
+        show.as_json(described)
+        return 0
     if code == 0:
-        print(f"deployed. The entry for the gateway: {program()} add {name_or_file} --url URL")
+        print(
+            f"{show.green('deployed')}. The entry for the gateway: {program()} add {name_or_file} --url URL"
+        )
         return 0
     for text, hint in HINTS.items():
         if text in said:
@@ -93,11 +104,16 @@ def deploy(name_or_file: str) -> int:
     return 1
 
 
-def _watched(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run it; what it says on standard error is passed on as it comes, and returned."""
+def _watched(command: Sequence[str], environment: Mapping[str, str], *, quiet: bool) -> tuple[int, str]:
+    """Run it; what it says on standard error is passed on as it comes, and returned.
+
+    ``quiet``: nothing of it goes to standard output.
+    """
     lines = []
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stderr=pipe, text=True, encoding="utf-8") as process:
+    out = sys.stderr.fileno() if quiet else None
+    with subprocess.Popen(
+        command, env=environment, stdout=out, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             print(line, end="", file=sys.stderr, flush=True)
@@ -136,11 +152,14 @@ class Target:
     write: bool
 
 
-def add(name_or_file: str, url: str | None, target: Target) -> None:
+def add(name_or_file: str, url: str | None, target: Target, *, as_json: bool) -> None:
     """Print the gateway's entry for a deployment; put it into the file if asked to."""
     described = ask(name_or_file)
     text = entry(described, _reference(described, target.path), url)
-    print(text, end="")
+    if as_json:
+        show.as_json({"models": yaml.safe_load(text)})
+    else:
+        print(text, end="")
     if target.write:
         _write(described["name"], text, target.path)
         where = "" if target.path == DEFAULT else f" --config {shlex.quote(str(target.path))}"
@@ -228,7 +247,8 @@ def _any_environment(text: str) -> Mapping[str, str]:
 def backend(name_or_file: str, options: Sequence[str]) -> int:
     """Run the deployment's container code here until told to stop; its exit code."""
     command = [*_python("modal_backend.serve_deployment"), name_or_file, *options]
-    with subprocess.Popen(command, env=_environment()) as process:
+    environment = {"DO_NOT_TRACK": "1", **_environment()}  # as in a container on Modal
+    with subprocess.Popen(command, env=environment) as process:
         old = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             return _plain(process.wait())

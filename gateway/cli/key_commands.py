@@ -10,14 +10,16 @@ from typing import Annotated
 import typer
 
 from gateway.cli import show
+from gateway.cli.interrupts import importing
 from gateway.cli.options import AsJson, Config
 
 app = typer.Typer(help="API keys.")
 
-Team = Annotated[str | None, typer.Option(help="Team whose limits and budgets it shares.")]
-Owner = Annotated[str | None, typer.Option(help="Who to ask about it.")]
+Team = Annotated[str | None, typer.Option(metavar="NAME", help="Team whose limits and budgets it shares.")]
+Owner = Annotated[str | None, typer.Option(metavar="NAME", help="Who to ask about it.")]
 Models = Annotated[
-    list[str] | None, typer.Option("--model", metavar="NAME", help="Model it may call; * for any text. [*]")
+    list[str] | None,
+    typer.Option("--model", metavar="NAME", help="Model it may call; * for any text.", show_default="*"),
 ]
 Expires = Annotated[
     str | None, typer.Option(metavar="WHEN", help="When it ends: 90d, 2027-01-31 or 2027-01-31T12:00Z.")
@@ -31,7 +33,14 @@ Budgets = Annotated[
     typer.Option("--budget", metavar="UNIT=N/PERIOD", help="As in dollars=20/month; may be repeated."),
 ]
 Priority = Annotated[
-    int | None, typer.Option(min=-100, max=100, help="Whose requests go first where a model is full. [0]")
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=-100,
+        max=100,
+        help="Whose requests go first where a model is full.",
+        show_default="0",
+    ),
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="WORD", help="Word to find it by.")]
 KeyName = Annotated[str, typer.Argument(metavar="KEY", help="A key's name or id.")]
@@ -39,7 +48,7 @@ KeyName = Annotated[str, typer.Argument(metavar="KEY", help="A key's name or id.
 
 @app.command("create")
 def create_key(
-    name: Annotated[str, typer.Option(help="Shown in logs and metrics in place of the key.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Shown in logs and metrics in place of the key.")],
     team: Team = None,
     owner: Owner = None,
     models: Models = None,
@@ -60,7 +69,8 @@ def create_key(
     no configuration yet, the line for one is printed instead.
     """
     given = dict(locals())
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     fields = keys.fields_of(given)
     if config is None and not sources.DEFAULT.is_file():
@@ -74,13 +84,14 @@ def create_key(
 @app.command("list")
 def list_keys(
     all: Annotated[bool, typer.Option("--all", help="Also those that were revoked.")] = False,
-    team: Annotated[str | None, typer.Option(help="Of this team alone.")] = None,
+    team: Annotated[str | None, typer.Option(metavar="NAME", help="Of this team alone.")] = None,
     tag: Annotated[str | None, typer.Option(metavar="WORD", help="With this tag alone.")] = None,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
     """Print the keys of the configuration and of its store. No secret is among them."""
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     keys.every(sources.from_file(config), keys.Wanted(all, team, tag), json=json)
 
@@ -88,7 +99,8 @@ def list_keys(
 @app.command("show")
 def show_key(key: KeyName, config: Config = None, json: AsJson = False) -> None:
     """Print what one key may do."""
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     keys.one(sources.from_file(config), key, json=json)
 
@@ -96,7 +108,7 @@ def show_key(key: KeyName, config: Config = None, json: AsJson = False) -> None:
 @app.command("update")
 def update_key(
     key: KeyName,
-    name: Annotated[str | None, typer.Option(help="Another name for it.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Another name for it.")] = None,
     team: Team = None,
     owner: Owner = None,
     models: Models = None,
@@ -114,7 +126,8 @@ def update_key(
 ) -> None:
     """Change what one key may do; what is not given stays. none takes a bound, the budgets or a team away."""
     given = dict(locals())
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     keys.update(sources.from_file(config), key, keys.fields_of(given), json=json)
 
@@ -122,7 +135,8 @@ def update_key(
 @app.command("revoke")
 def revoke_key(key: KeyName, config: Config = None, json: AsJson = False) -> None:
     """End one key for good. What it runs is ended within seconds."""
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     keys.revoke(sources.from_file(config), key, json=json)
 
@@ -130,6 +144,7 @@ def revoke_key(key: KeyName, config: Config = None, json: AsJson = False) -> Non
 @app.command("rotate")
 def rotate_key(key: KeyName, config: Config = None, json: AsJson = False) -> None:
     """Give one key a new secret and print that, once. The old one ends at once."""
-    from gateway.cli import keys, sources
+    with importing():
+        from gateway.cli import keys, sources
 
     keys.rotate(sources.from_file(config), key, json=json)

@@ -22,9 +22,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.allowances import Limits
-from gateway.cli import show
+from gateway.cli.output import OutputLost
 from gateway.cli.show import CommandError, as_json
 from gateway.cli.sources import Source
+from gateway.cli.tables import Look, table
 from gateway.keys import push
 from gateway.keys.desk import Desk, KeyExists, NoSuchKey, SpoiltKey, StoreAway
 from gateway.keys.key import Grant, Key, counted, new_secret, written
@@ -67,7 +68,11 @@ def create(source: Source, fields: Fields, *, json: bool) -> None:
     secret = new_secret()
     with _desk(source) as desk:
         key = desk.add(Grant.model_validate(fields), secret)
-    _shown_once(source, key, secret, json=json)
+        try:
+            _shown_once(source, key, secret, json=json)
+        except OutputLost as lost:
+            desk.revoke(key.id)
+            raise CommandError(f"{lost}, so nobody saw the key {key.grant.name}: it is revoked") from None
 
 
 def rotate(source: Source, name: str, *, json: bool) -> None:
@@ -75,7 +80,11 @@ def rotate(source: Source, name: str, *, json: bool) -> None:
     secret = new_secret()
     with _desk(source) as desk:
         key = desk.rotate(name, secret)
-    _shown_once(source, key, secret, json=json)
+    try:
+        _shown_once(source, key, secret, json=json)
+    except OutputLost as lost:
+        end = f"nobody saw the new secret of {key.grant.name}, and the old one has ended: rotate it again"
+        raise CommandError(f"{lost}, so {end}") from None
 
 
 def update(source: Source, name: str, fields: Fields, *, json: bool) -> None:
@@ -126,7 +135,8 @@ def every(source: Source, wanted: Wanted, *, json: bool) -> None:
         as_json(rows)
         return
     head = ("NAME", "STATE", "TEAM", "MODELS", "LIMITS", "BUDGETS", "EXPIRES", "ID")
-    show.table(head, [_cells(row) for row in rows])
+    look = Look(spare=("ID", "EXPIRES", "BUDGETS", "LIMITS"), empty="no keys")
+    table(head, [_cells(row) for row in rows], look)
 
 
 def fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +228,7 @@ def _desk(source: Source) -> Iterator[Desk]:
 def _shown_once(source: Source, key: Key, secret: str, *, json: bool) -> None:
     if json:
         as_json({**key.shown(time.time()), "key": secret})
+        sys.stdout.flush()
         return
     where = shown(source.settings().store.url)
     kept = f"This key, {key.grant.name}, is shown only now: {where} keeps its SHA-256."
@@ -237,19 +248,21 @@ def _one(key: Key, *, json: bool) -> None:
         return
     texts: dict[str, Callable[[Any], str]] = {"limits": _limits, "budgets": _budgets}
     lines = [(name, texts.get(name, _text)(value)) for name, value in row.items()]
-    show.table(("FIELD", "VALUE"), [(name, text) for name, text in lines if text])
+    table(("FIELD", "VALUE"), [(name, text) for name, text in lines if text])
 
 
 def _cells(row: Fields) -> tuple[str, ...]:
     return (
         row["name"], row["state"], row["team"] or "", " ".join(row["models"]), _limits(row["limits"]),
-        _budgets(row["budgets"]), row["expires"] or "", row["id"],
+        _budgets(row["budgets"]), (row["expires"] or "").replace("T", " "), row["id"],
     )  # fmt: skip
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else str(value)
 
 

@@ -36,9 +36,7 @@ def render(source: Source, request: str, model: str | None, *, json: bool) -> No
 
 
 def _read(request: str) -> bytes:
-    if request == "-":
-        return sys.stdin.buffer.read()
     try:
-        return Path(request).read_bytes()
+        return sys.stdin.buffer.read() if request == "-" else Path(request).read_bytes()
     except OSError as exc:
         raise CommandError(f"cannot read {request}: {exc.strerror}") from None

@@ -11,11 +11,13 @@ import logging
 import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -24,9 +26,12 @@ from gateway import __version__
 from gateway.app import Site, application
 from gateway.cli import show
 from gateway.cli.address import bind, is_loopback
+from gateway.cli.output import beside
 from gateway.cli.show import CommandError, bold, dim
-from gateway.cli.sources import Source, callers, key_line, refuse_open_door, stored_keys, without_auth
+from gateway.cli.sources import Source, callers, guests, key_line, refuse_open_door, without_auth
+from gateway.console.sessions import Tickets
 from gateway.fleet import Fleet
+from gateway.http.leaving import leaving
 from gateway.http.server import App, Running, Tls, configure, ignore_replacing, settle_collector, stoppable
 from gateway.http.workers import leave_with_parent, run_workers
 from gateway.ledger import Ledger
@@ -37,6 +42,8 @@ from gateway.warming.schedules import Schedule, keeping_beside, schedules
 
 SHOWN = 20  # models named at the start
 WORKER = "MODAL_GATEWAY_WORKER"  # the environment variable that workers are told by
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that mean every one of this machine, and the one to reach it at from here."""
 
 log = logging.getLogger("gateway")
 
@@ -62,8 +69,9 @@ class Served:
     insecure: bool
     workers: int
     shared: str | None = None  # folder in which the workers find each other
+    seed: str | None = None  # what they sign sessions with where there is no admin key, in hex
 
-    def app(self, settings: Settings, seen: Stamp | None) -> App:
+    def app(self, settings: Settings, seen: Stamp | None, tickets: Tickets | None = None) -> App:
         """By these settings of a file that had the stamp ``seen`` before. Raises ``ConfigError``."""
         site = Site(
             self.source.folder,
@@ -74,12 +82,15 @@ class Served:
             reloader=self._reloader(seen),
             log=show.log_style(settings.server.log),
             shared=Path(self.shared) if self.shared is not None else None,
+            tickets=tickets,
+            seed=bytes.fromhex(self.seed) if self.seed is not None else None,
         )
-        return stoppable(application(share(settings, self.workers), site))
+        app = application(share(settings, self.workers), site)
+        return stoppable(leaving(app, settings.server.leave_delay))
 
     def guard(self, settings: Settings) -> None:
         """Raises ``CommandError`` if these would leave the gateway locked, or open to anyone."""
-        if callers(settings.auth) or not stored_keys(self.source, settings):
+        if callers(settings.auth) or not guests(self.source, settings):
             refuse_open_door(settings.auth, self.host, loopback=self.loopback, insecure=self.insecure)
 
     def read(self) -> Settings:
@@ -126,15 +137,20 @@ def serve(source: Source, door: Door) -> int:
 
 def _run(served: Served, read: Read, door: Door, sock: socket.socket) -> int:
     seen, settings = read
+    tickets = Tickets(time.time)
     # Here for several workers too: what is wrong with it is said once, and now.
-    app = served.app(settings, seen)
+    app = served.app(settings, seen, tickets)
     if served.source.path is not None and settings.store.url is not None:
         Ledger(settings.store, served.source.folder).check()
     for line in _warnings(settings, served):
         show.warn(line)
 
+    root = root_of(sock.getsockname()[:2], secure=door.tls is not None)
+    console = console_lines(settings, served, root, tickets) if settings.admin.console else []
+    told = banner(settings, sock.getsockname()[0], served, root, console)
+
     def ready() -> None:
-        print(banner(settings, sock.getsockname()[:2], served, secure=door.tls is not None), flush=True)
+        beside(lambda: print(told))
 
     drain, as_json = settings.server.drain_timeout, show.log_json(settings.server.log)
     if door.workers == 1:
@@ -144,7 +160,7 @@ def _run(served: Served, read: Read, door: Door, sock: socket.socket) -> int:
     overseer = Overseer(served, read)
     shared = TemporaryDirectory(prefix="modal-gateway-", ignore_cleanup_errors=True)
     with shared as folder, overseer.keeping():
-        os.environ[WORKER] = json.dumps(asdict(replace(served, shared=folder)))
+        os.environ[WORKER] = json.dumps(asdict(replace(served, shared=folder, seed=token_hex(32))))
         return 0 if run_workers(config, sock, ready, overseer) else 1
 
 
@@ -244,7 +260,7 @@ def share(settings: Settings, workers: int) -> Settings:
 
 
 def _warnings(settings: Settings, served: Served) -> list[str]:
-    lines = [f"{key} is accepted, but has no effect in this version" for key in settings.without_effect()]
+    lines = []
     if settings.auth.mode == "none" and not served.loopback:
         lines.append("NO AUTHENTICATION: whoever can reach this address can use, and exhaust, your models")
     if served.workers > 1:
@@ -252,15 +268,31 @@ def _warnings(settings: Settings, served: Served) -> list[str]:
     return lines
 
 
-def banner(settings: Settings, address: tuple[str, int], served: Served, *, secure: bool) -> str:
-    """What a person wants to know once requests are accepted at this numeric address."""
+def root_of(address: tuple[str, int], *, secure: bool) -> str:
+    """How this machine reaches a numeric address that it listens on."""
     host, port = address
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    root = f"{'https' if secure else 'http'}://{f'[{near}]' if ':' in near else near}:{port}"
+    near = EVERYWHERE.get(host, host)
+    return f"{'https' if secure else 'http'}://{f'[{near}]' if ':' in near else near}:{port}"
+
+
+def console_lines(settings: Settings, served: Served, root: str, tickets: Tickets) -> list[str]:
+    """Where the console is, and how to log in; who sees this terminal needs no key on this machine."""
+    if served.loopback and served.workers == 1 and sys.stdout.isatty():
+        return [f"{root}/#ticket={tickets.new()}", dim("(logs in once, within ten minutes)")]
+    if settings.admin.key.get_secret_value():
+        return [f"{root}/", dim("(log in with the admin key)")]
+    if served.loopback and settings.auth.mode == "none":
+        return [f"{root}/"]
+    return [f"{root}/", dim("(nobody can log in yet: set admin.key, or MODAL_GATEWAY_ADMIN_KEY)")]
+
+
+def banner(settings: Settings, host: str, served: Served, root: str, console: list[str]) -> str:
+    """What a person wants to know once requests are accepted at this numeric address, which is ``root``."""
     rows = [("base URL", bold(f"{root}/v1"))]
-    if near != host:
+    if host in EVERYWHERE:
         rows.append(("", dim(f"and at every other address of this machine ({host})")))
     rows += [("keys", _guard(settings, served)), *_labelled("models", _models(settings))]
+    rows += _labelled("console", console)
     if served.loopback or settings.server.public:
         rows += _labelled("see also", [f"{root}/docs", f"{root}/metrics"])
     else:
@@ -271,7 +303,7 @@ def banner(settings: Settings, address: tuple[str, int], served: Served, *, secu
 
 def _guard(settings: Settings, served: Served) -> str:
     if settings.auth.mode == "keys":
-        return ", ".join(callers(settings.auth))
+        return str(guests(served.source, settings))
     return "none: anyone may call" if served.insecure else "none: this machine alone may call"
 
 

@@ -1,7 +1,7 @@
-"""What the command line looks like: plain text for pipes, a little weight and tables for terminals.
+"""What the command line looks like: plain text for pipes, a little weight and colour for terminals.
 
-Rule: what was asked for goes to standard output, everything else to standard error. rich is imported for
-tables on a terminal alone.
+Rule: what was asked for goes to standard output, everything else to standard error. NO_COLOR and TERM=dumb
+are heeded. rich is imported on a terminal alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gateway.telemetry.lines import Style
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class CommandError(Exception):
@@ -22,15 +26,31 @@ class CommandError(Exception):
 
 
 def bold(text: str) -> str:
-    return f"\x1b[1m{text}\x1b[0m" if _styled() else text
+    return _in(1, text)
 
 
 def dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if _styled() else text
+    return _in(2, text)
+
+
+def red(text: str, stream: TextIO | None = None) -> str:
+    return _in(31, text, stream)
+
+
+def green(text: str) -> str:
+    return _in(32, text)
+
+
+def yellow(text: str, stream: TextIO | None = None) -> str:
+    return _in(33, text, stream)
+
+
+def _in(style: int, text: str, stream: TextIO | None = None) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if _styled(stream) else text
 
 
 def _styled(stream: TextIO | None = None) -> bool:
-    wanted = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # an empty one says nothing
     return wanted and (stream or sys.stdout).isatty()
 
 
@@ -49,38 +69,38 @@ def as_json(value: Any) -> None:
 
 
 def error(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _say(f"{red('error:', sys.stderr)} {' '.join(message.split())}")
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    _say(f"{yellow('warning:', sys.stderr)} {message}")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:
-    """Columns under ``head``; in a pipe separated by at least two spaces, with nothing cut.
+def _say(line: str) -> None:
+    with suppress(OSError):  # there is no other place to say it
+        print(line, file=sys.stderr)
 
-    The columns ``right`` hold numbers.
-    """
-    if sys.stdout.isatty():
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column, name in enumerate(head):
-            drawn.add_column(name, justify="right" if column in right else "left")
-        for row in rows:
-            drawn.add_row(*map(Text, row))
-        Console().print(drawn)
+def live(stream: TextIO) -> bool:
+    """Can a line be drawn over here?"""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """While the block runs, a terminal shows that something is being done."""
+    if not live(sys.stderr):
+        yield
         return
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    with console(sys.stderr).status(what, spinner="line"):
+        yield
+
+
+def console(stream: TextIO) -> Console:
+    """rich's, for a terminal; it would keep weights and cursors where no colours are wanted."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, color_system="auto" if _styled(stream) else None)
 
 
 def program() -> str:

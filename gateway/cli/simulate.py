@@ -12,11 +12,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from gateway.cli.address import bind
 from gateway.cli.demo import container_url, demo_container
+from gateway.cli.output import beside
 from gateway.cli.show import CommandError, bold, dim, program
 from gateway.http.server import Running
 from gateway.simulate.call import App, app_at
@@ -60,7 +61,7 @@ def _serve(app: str, sock: socket.socket, place: Place, options: Options) -> Run
     edge = Edge(_app(app), options, Journal(_lines(place.json), time.monotonic))
 
     def ready() -> None:
-        print(_ready(url, app) if place.json else _introduction(url, app, options), flush=True)
+        beside(lambda: print(_ready(url, app) if place.json else _introduction(url, app, options)))
 
     return Running(configured(edge), sock, ready)
 
@@ -114,8 +115,7 @@ def _watched(container: subprocess.Popen[str], running: Running) -> Iterator[lis
 
 def _lines(as_json: bool) -> Callable[[Line], None]:
     def write(line: Line) -> None:
-        with suppress(BrokenPipeError):  # whoever read the lines has left
-            print(json.dumps(line.as_json()) if as_json else line, flush=True)
+        beside(lambda: print(json.dumps(line.as_json()) if as_json else line))
 
     return write
 

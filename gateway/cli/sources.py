@@ -7,7 +7,6 @@ about how anything is served.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,17 +74,54 @@ class OneModel:
         return Source(data={"default_model": default, "models": {name: model}})
 
 
-def stored_keys(source: Source, settings: Settings) -> bool:
-    """Whether the store has keys, or cannot be asked just now."""
+@dataclass(slots=True, frozen=True)
+class Guests:
+    """Who may call: ``named`` in the configuration, and keys ``stored``; None: the store cannot be read."""
+
+    named: tuple[str, ...] = ()
+    stored: int | None = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is anyone, as far as is known."""
+        return bool(self.named) or self.stored != 0
+
+    def __str__(self) -> str:
+        """For people: ``me, ben, 2 in the store``."""
+        count = "perhaps some" if self.stored is None else self.stored
+        store = [] if self.stored == 0 else [f"{count} in the store"]
+        return ", ".join([*self.named, *store]) or "none"
+
+
+def guests(source: Source, settings: Settings) -> Guests:
+    """By the file and by the store, which is only looked at. Raises ``ConfigError``."""
+    names = tuple(callers(settings.auth))
     if source.path is None or settings.store.url is None or settings.auth.mode == "none":
-        return False
-    from gateway.keys.desk import Desk, StoreAway
+        return Guests(names)
+    return Guests(names, _stored(settings, source.folder))
+
+
+def _stored(settings: Settings, folder: Path) -> int | None:
+    """How many keys of the store open something; None if it cannot be asked, or is of another version."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from gateway.keys.table import every
+    from gateway.store.engine import NoDatabase, open_engine, reading
+    from gateway.store.schema import HEAD, revision
 
     try:
-        with closing(Desk(settings.store.url, source.folder)) as desk:
-            return any(key.usable for key in desk.every())
-    except StoreAway:
-        return True
+        engine = open_engine(settings.store.url, folder, create=False)
+    except NoDatabase:
+        return 0
+    try:
+        with reading(engine) as connection:
+            found = revision(connection)
+        if found is None:
+            return 0
+        return sum(key.usable for key in every(engine)) if found == HEAD else None
+    except (SQLAlchemyError, OSError):
+        return None
+    finally:
+        engine.dispose()
 
 
 def without_auth(source: Source) -> Source:
@@ -93,8 +129,11 @@ def without_auth(source: Source) -> Source:
 
 
 def callers(auth: Auth) -> list[str]:
-    """Names of those who have a key."""
-    return [key.name for key in auth.keys if auth.mode == "keys" and key.digest is not None]
+    """Who may call: the names of keys, then the providers whose tokens count."""
+    if auth.mode == "none":
+        return []
+    names = [key.name for key in auth.keys if key.digest is not None]
+    return names + [f"tokens of {provider.issuer}" for provider in auth.oidc]
 
 
 def key_line(auth: Auth) -> str:

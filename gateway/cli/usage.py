@@ -19,6 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.cli import show
 from gateway.cli.show import CommandError
 from gateway.cli.sources import Source
+from gateway.cli.tables import Look, table
+from gateway.core.price import Price
+from gateway.keys.desk import trouble
 from gateway.ledger.queries import SHOWN, By, Line, rows, usage
 from gateway.ledger.reports import NUMBERS, as_csv, lines_of, question, report
 from gateway.store.engine import open_engine, reading, shown
@@ -47,10 +50,11 @@ class Wanted:
 
 def sums(source: Source, by: By, wanted: Wanted, format: Format) -> None:
     """Print one line for each key, team, model or day that used anything."""
-    asked = wanted.asked()
+    asked, models = wanted.asked(), source.settings().models
     with _ledger(source) as engine:
         lines = usage(engine, by, asked)
-    found = report(by, asked, lines)
+    priced = [name for name, model in models.items() if Price(**dict(model.price))]
+    found = report(by, asked, lines, priced)
     if format == "json":
         show.as_json(found)
     elif format == "csv":
@@ -84,7 +88,7 @@ def _ledger(source: Source) -> Iterator[Engine]:
         yield engine
     except SQLAlchemyError as error:
         said = str(getattr(error, "orig", None) or error).strip()
-        raise CommandError(f"{shown(store.url)} cannot be read: {said}") from None
+        raise CommandError(f"{shown(store.url)} {trouble(error) or f'cannot be read: {said}'}") from None
     finally:
         engine.dispose()
 
@@ -92,15 +96,18 @@ def _ledger(source: Source) -> Iterator[Engine]:
 def _table(by: By, lines: Sequence[Line], found: dict[str, Any]) -> None:
     cells = [(_name(by, line), *_cells(row)) for line, row in zip(lines, found["data"], strict=True)]
     total = ("total", *_cells(found["total"]))
-    show.table((by.upper(), *HEADS), [*cells, total], right=range(1, len(total)))
+    look = Look(right=HEADS, spare=("ERRORS", "PROMPT TOKENS"), total=True)
+    table((by.upper(), *HEADS), [*cells, total], look)
 
 
 def _name(by: By, line: Line) -> str:
     if by == "key" and line.name != line.id:
-        return f"{line.name} ({line.id})" if line.id not in ("", "-") else line.name
+        plain = line.id in ("", "-") or line.id.startswith("config:")  # no other key is called so
+        return line.name if plain else f"{line.name} ({line.id})"
     return line.name or "-"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     whole = [f"{row[name]:,}" for name in NUMBERS[:4]]
-    return [*whole, f"{row['gpu_seconds']:,.1f}", f"{row['dollars']:,.4f}"]
+    dollars = row["dollars"]
+    return [*whole, f"{row['gpu_seconds']:,.1f}", "-" if dollars is None else f"{dollars:,.4f}"]

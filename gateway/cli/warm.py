@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import httpx
 
 from gateway.cli import show
+from gateway.cli.progress import Tell, told
 from gateway.cli.show import CommandError
 from gateway.cli.sources import Source
 from gateway.core.errors import GatewayError
@@ -27,7 +28,6 @@ from gateway.pages.admin import progress
 from gateway.settings import Model, Settings
 
 SILENCE = 30.0  # seconds; a gateway says something each second
-BAR = 24  # characters
 AWAKE = {"warm": "warm", "started": "a container has started, its model may still be loading,"}
 """The states of a last line, in words."""
 
@@ -47,16 +47,27 @@ class Gateway:
     key: str | None
 
 
-def warm(lines: Lines, timeout: float | None, *, json: bool) -> int:
-    """Follow ``lines``, for at most ``timeout`` seconds; the exit code."""
+def warm(name: str, lines: Lines, timeout: float | None, *, json: bool) -> int:
+    """Follow ``lines`` of the model ``name``, for at most ``timeout`` seconds; the exit code."""
     try:
-        asyncio.run(_follow(lines, timeout, as_json=json))
+        if json:
+            asyncio.run(_follow(lines, timeout, _print_line))
+            return 0
+        with told(name) as tell:
+            last = asyncio.run(_follow(lines, timeout, partial(_unless_awake, tell)))
     except NotWarm as exc:
         if json:
             _print_line({"error": {"message": str(exc)}})
         show.error(str(exc))
         return 1
+    print(f"{show.green(AWAKE[last['state']])} after {last['elapsed']:.1f} s")
     return 0
+
+
+def _unless_awake(tell: Tell, line: dict[str, Any]) -> None:
+    """What is awake is said by the result."""
+    if line["state"] not in AWAKE:
+        tell(line)
 
 
 async def woken_here(source: Source, name: str, limit: float | None) -> Lines:
@@ -86,7 +97,7 @@ async def woken_there(gateway: Gateway, name: str) -> Lines:
     if gateway.key:
         headers["authorization"] = f"Bearer {gateway.key}"
     try:
-        client = httpx.AsyncClient(timeout=SILENCE, headers=headers)
+        client = httpx.AsyncClient(timeout=SILENCE, headers=headers, trust_env=False)
         async with client, client.stream("POST", url) as answer:
             if answer.status_code != 200:
                 raise NotWarm(_why(await answer.aread(), answer.status_code))
@@ -120,35 +131,18 @@ def _why(body: bytes, status: int) -> str:
         return f"the gateway answered {status}; is there an older one, or something else?"
 
 
-async def _follow(lines: Lines, limit: float | None, *, as_json: bool) -> None:
+async def _follow(lines: Lines, limit: float | None, tell: Tell) -> dict[str, Any]:
+    """The last line, which says that a container is awake. Raises ``NotWarm``."""
     line: dict[str, Any] = {}
-    shown = sys.stderr.isatty() and not as_json
     try:
         async with asyncio.timeout(limit), aclosing(lines):
             async for line in lines:
-                if as_json:
-                    _print_line(line)
-                elif shown and line["state"] not in AWAKE:
-                    print(f"\r\x1b[K{drawn(line)}", end="", file=sys.stderr, flush=True)
+                tell(line)
     except TimeoutError:
         raise NotWarm(f"it was not ready within {limit:g} s") from None
-    finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if line.get("state") not in AWAKE:
         raise NotWarm("the gateway ended before a container was ready")
-    if not as_json:
-        print(f"{AWAKE[line['state']]} after {line['elapsed']:.1f} s")
-
-
-def drawn(line: dict[str, Any]) -> str:
-    """One line of a terminal; with a bar where it is known how long it takes as a rule."""
-    elapsed, usual = line["elapsed"], line["expected"]
-    text = f"{line['state']}  {elapsed:.0f} s"
-    if not usual:
-        return text
-    done = min(int(BAR * elapsed / usual), BAR)
-    return f"{text}  [{'#' * done}{'.' * (BAR - done)}]  of about {usual:.0f} s"
+    return line
 
 
 def _print_line(line: dict[str, Any]) -> None:

@@ -174,5 +174,13 @@ def _why(exc: httpx.HTTPError) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return LATE
     if isinstance(exc, httpx.ConnectError):
-        return f"cannot connect: {exc}"
+        refused = isinstance(_first(exc), ConnectionRefusedError)
+        return f"cannot connect: {'nobody listens there' if refused else exc}"
     return f"the answer was cut: {type(exc).__name__}"
+
+
+def _first(exc: BaseException) -> BaseException:
+    """What went wrong first, below what was made of it."""
+    while (below := exc.__cause__ or exc.__context__) is not None:
+        exc = below
+    return exc

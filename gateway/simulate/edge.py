@@ -139,7 +139,7 @@ class Edge:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if modal.CALL_PARAMETER in query:
             return self._promised(scope["method"], query[modal.CALL_PARAMETER][-1])
-        body = await read_body(receive, head, MAX_BODY)
+        body = await read_body(receive, head, MAX_BODY, None)
         call = Call(self._new_id(), asked(scope, body), wish)
         if len(self._calls) >= modal.MAX_INPUTS:
             return Answer(modal.LIMITED)

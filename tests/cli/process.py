@@ -1,11 +1,16 @@
 """The command line as a person runs it: a process of its own, anywhere."""
 
+import fcntl
 import os
+import pty
+import re
 import select
 import signal
 import ssl
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +23,7 @@ from tests.conftest import ROOT
 
 BOUND = 30  # seconds until a test gives up waiting
 COMMAND = [sys.executable, "-m", "gateway"]
+STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -36,6 +42,49 @@ def run(
         text=True,
         timeout=BOUND,
     )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a terminal was sent, and how the command ended."""
+
+    code: int
+    sent: str
+
+    @property
+    def text(self) -> str:
+        """Without styles; a line that was drawn over is there each time it was drawn."""
+        return STYLE.sub("", self.sent)
+
+
+def on_terminal(*arguments: str, cwd: Path, columns: int = 80, env: Mapping[str, str] | None = None) -> Shown:
+    """The command on a terminal that is ``columns`` wide."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environ = {name: value for name, value in environment({}).items() if name not in ("COLUMNS", "NO_COLOR")}
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env={**environ, "TERM": "xterm-256color", **(env or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        sent = b"".join(_pieces(ours))
+        os.close(ours)
+        return Shown(process.wait(BOUND), sent.decode().replace("\r\n", "\n"))
+
+
+def _pieces(terminal: int) -> Iterator[bytes]:
+    while select.select([terminal], [], [], BOUND)[0]:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux's way to say that the other end was closed
+            return
+        if not piece:
+            return
+        yield piece
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import pty
 import re
 import socket
 import subprocess
@@ -18,8 +16,11 @@ import yaml
 
 import gateway
 from gateway.cli.commands import run as run_here
+from gateway.cli.serving import Served, banner
+from gateway.cli.show import CommandError
+from gateway.cli.sources import Source
 from gateway.settings import load
-from tests.cli.process import BOUND, COMMAND, environment, run
+from tests.cli.process import BOUND, run
 from tests.conftest import ROOT
 
 URL = "http://127.0.0.1:9"
@@ -52,13 +53,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- mistakes ---
 
 CREATE = r'export GATEWAY_API_KEY="\$\(.+ keys create --name me\)"'
+TRY = "Try `"
 MISTAKES = [
-    ("bogus", r"No such command 'bogus'\."),
-    ("serv", r"No such command 'serv'\. Did you mean 'serve'\?"),
-    ("serve --bogus", r"No such option: --bogus.*"),
-    ("serve --port 65536", r"Invalid value for '--port': .*65535"),
+    ("bogus", rf"No such command 'bogus'\. {TRY}modal-gateway --help`\."),
+    ("serv", r"No such command 'serv'\. Did you mean 'serve'\?.*"),
+    ("serve --bogus", rf"No such option: --bogus.* {TRY}modal-gateway serve --help`\."),
+    ("serve --port 65536", r"Invalid value for '--port': .*65535\. .*"),
     ("serve --port x", r"Invalid value for '--port': .*"),
-    ("serve --workers 0", r"Invalid value for '--workers': .*1"),
+    ("serve --workers 0", r"Invalid value for '--workers': .*1\. .*"),
     ("serve --url http://x --kind modal", r"Invalid value for '--kind': .*"),
     ("serve", r"there is no config/gateway\.yaml here: give --config FILE .*serve --url URL.* demo`"),
     ("check", r"there is no config/gateway\.yaml here: .*"),
@@ -107,8 +109,10 @@ MISTAKES = [
     ("render seventeen.json --config good.yaml", r".*stop.*16.*"),
     ("render request.json --config good.yaml --model n", r"The model `n` does not exist.*"),
     ("render --config good.yaml", r"Missing argument .*FILE.*"),
-    ("keys", r"Missing command\."),
-    ("keys create", r"Missing option '--name'\."),
+    ("keys", rf"Missing command\. {TRY}modal-gateway keys --help`\."),
+    ("keys create", rf"Missing option '--name'\. {TRY}modal-gateway keys create --help`\."),
+    ("usage --format xml --config good.yaml", r"Invalid value for '--format': 'xml' is not one of .*"),
+    ("usage --json --format csv --config good.yaml", r"--json and --format csv exclude each other"),
     ("keys create --name ''", r"--name must be a name that can be read"),
     ("demo --port -1", r"Invalid value for '--port': .*"),
 ]
@@ -277,6 +281,51 @@ def test_check_connects_and_sends_nothing(
     assert err == ""
 
 
+def test_check_and_serve_agree_on_who_may_call(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stored.yaml").write_text(json.dumps({"models": {"m": {"upstream": {"kind": "demo"}}}}))
+    source = Source(path="stored.yaml")
+    served = Served(source, "127.0.0.1", loopback=True, insecure=False, workers=1)
+    settings, stored = source.settings(), ("--config", "stored.yaml")
+    with pytest.raises(CommandError, match="no key"):
+        served.guard(settings)
+    for name in ("ann", "ben"):
+        assert run_here(["keys", "create", "--name", name, *stored]) == 0
+    served.guard(settings)
+    assert re.search(r"^  keys +2 in the store$", banner(settings, "127.0.0.1", served, "http://x", []), re.M)
+    capsys.readouterr()
+    assert run_here(["check", *stored]) == 0
+    assert capsys.readouterr().out.startswith("keys: 2 in the store\n")
+    for name in ("ann", "ben"):
+        assert run_here(["keys", "revoke", name, *stored]) == 0
+    capsys.readouterr()
+    assert run_here(["check", *stored]) == 1
+    assert re.match(r"keys: none\n(.*\n)+.*auth.keys has no key", capsys.readouterr().out)
+    with pytest.raises(CommandError, match="no key"):
+        served.guard(settings)
+
+
+def test_check_says_what_is_wrong_with_the_store_and_that_it_cannot_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def checked(url: str) -> str:
+        Path("s.yaml").write_text(json.dumps({"models": {"m": MODEL}, "store": {"url": url}}))
+        assert run_here(["check", "--config", "s.yaml"]) == 1
+        return capsys.readouterr().out
+
+    Path("broken.db").write_text("this is no database, and nothing that could be made one\n" * 100)
+    assert checked("sqlite:///broken.db").startswith("keys: perhaps some in the store\n")
+    assert "store.url: must begin with" in checked("mysql://x")
+
+
+def test_check_notes_an_admin_key_that_can_be_guessed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, said in (("hunter2", True), ("x" * 16, False), ("", False)):
+        Path("a.yaml").write_text(json.dumps(OPEN | {"models": {"m": MODEL}, "admin": {"key": key}}))
+        run_here(["check", "--config", "a.yaml"])
+        assert ("admin.key has fewer than 16 characters" in capsys.readouterr().out) is said
+
+
 def test_check_looks_at_every_model_whatever_is_wrong_with_another(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,11 +335,12 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
         "c": {"upstream": {"kind": "demo"}},
         "d": {"upstream": {"kind": "openai", "url": URL + "/v1"}, "aliases": ["e"]},
     }
-    Path("c.yaml").write_text(json.dumps({"admin": {"console": False}, "models": models}))
+    Path("c.yaml").write_text(json.dumps({"models": models}))
     assert run_here(["check", "--config", "c.yaml", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
-    assert found["auth"] == {"mode": "keys", "keys": []}
+    assert found["auth"] == {"mode": "keys", "keys": [], "stored": 0}
+    assert not Path("gateway.db").exists()  # who only looks makes none
     wrong = {model["name"]: model["upstreams"][0]["wrong"] for model in found["models"]}
     assert wrong["a"].startswith("models.a.template: ")
     assert wrong["b"] == "No connection to models.b.upstream.url."
@@ -298,12 +348,10 @@ def test_check_looks_at_every_model_whatever_is_wrong_with_another(
     assert wrong["d"] == "No connection to models.d.upstream.url."
     assert [model["template"] for model in found["models"]] == ["nope", "plain", "chatml", None]
     assert found["models"][3]["aliases"] == ["e"]
-    assert found["without_effect"] == ["admin.console"]
     assert len(found["problems"]) == 4 and "keys create" in found["problems"][0]
     assert run_here(["check", "--config", "c.yaml"]) == 1
     shown = capsys.readouterr().out
     assert all(f"wrong: {problem}\n" in shown for problem in found["problems"])
-    assert "note: admin.console is accepted" in shown
 
 
 def test_check_says_where_nobody_said_what_stands_for_an_image(
@@ -320,27 +368,6 @@ def test_check_says_where_nobody_said_what_stands_for_an_image(
     assert json.loads(capsys.readouterr().out)["problems"] == [
         "models.blind.images: template chatglm2 has no token for images; set models.blind.image_token"
     ]
-
-
-def test_check_draws_a_table_on_a_terminal(folder: Path) -> None:
-    Path("c.yaml").write_text(json.dumps(OPEN | {"models": {"[b]mine[/b]": {"upstream": {"kind": "demo"}}}}))
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "check", "--config", "c.yaml"],
-        cwd=folder,
-        env=environment({"TERM": "xterm", "COLUMNS": "100"}),
-        stdout=theirs,
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while piece := os.read(ours, 4096):
-                shown += piece
-        except OSError:  # Linux's way to say that the other end was closed
-            pass
-        assert process.wait(BOUND) == 0
-    os.close(ours)
-    assert "─" in shown.decode() and "[b]mine[/b]" in shown.decode()
 
 
 # --- render ---

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,9 +86,26 @@ def test_it_gives_logprobs(client: httpx.Client) -> None:
 
 def test_the_pages_it_names_are_there(demo: Running) -> None:
     links = [line for line in demo.shown.splitlines() if line.startswith("http")]
-    assert len(links) == 2
+    assert len(links) == 3
     for link in links:
         assert httpx.get(link).status_code == 200
+
+
+def test_the_console_s_address_logs_in_once_and_shows_what_was_asked(demo: Running) -> None:
+    [line] = (line for line in demo.shown.splitlines() if "#ticket=" in line)
+    root, _, ticket = line.partition("/#ticket=")
+    assert root == demo.root
+    with httpx.Client(base_url=root, timeout=BOUND, headers={"sec-fetch-site": "same-origin"}) as browser:
+        told = browser.post("/console/session", json={"ticket": ticket}).json()
+        assert told["keeps"] == {"keys": True, "ledger": True}
+        assert browser.post("/v1/chat/completions", json=CHAT).status_code == 200
+        end = time.monotonic() + BOUND
+        while "console" not in (
+            names := [row["key_name"] for row in browser.get("/admin/requests").json()["data"]]
+        ):
+            assert time.monotonic() < end, names
+        assert browser.post("/admin/keys", json={"name": "ann"}).status_code == 201
+        assert browser.post("/console/session", json={"ticket": ticket}).status_code == 401
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")

@@ -91,6 +91,11 @@ def test_the_walk_through_shows_what_the_commands_print(tmp_path: Path) -> None:
 # --- add ---
 
 
+def test_add_prints_the_same_entry_as_json(tmp_path: Path) -> None:
+    text, data = (run("add", "demo", *more, cwd=tmp_path).stdout for more in ((), ("--json",)))
+    assert json.loads(data) == {"models": yaml.safe_load(text)}
+
+
 def test_add_prints_an_entry_and_writes_nothing(tmp_path: Path) -> None:
     done = run(
         "add", "qwen3-8b", "--url", "https://ecorp--qwen3-8b-served.us-east.modal.direct", cwd=tmp_path
@@ -222,6 +227,8 @@ def test_the_container_code_runs_here(tmp_path: Path) -> None:
             ready = json.loads(process.stdout.readline())
             answered = httpx.post(ready["url"], json={"prompt": "repeat: hello"}, trust_env=False)
             assert answered.json()["prompt"] == "hello"
+            inside = Path(f"/proc/{ready['pid']}/environ")
+            assert not inside.exists() or b"DO_NOT_TRACK=1" in inside.read_bytes().split(b"\0")
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=BOUND)
         finally:

@@ -151,12 +151,12 @@ def test_the_line_that_keys_create_prints_lets_its_key_in(tmp_path: Path, endpoi
 def test_a_file_on_the_command_line_comes_before_that_of_the_environment(tmp_path: Path) -> None:
     for name in ("first", "second"):
         model = f'{{{name}: {{upstream: {{url: "http://127.0.0.1:9"}}}}}}'
-        text = f"auth: {{mode: none}}\nadmin: {{console: false}}\nmodels: {model}\n"
+        text = f"auth: {{mode: none}}\nmodels: {model}\n"
         (tmp_path / f"{name}.yaml").write_text(text)
     with serving(tmp_path, "--config", "second.yaml", MODAL_GATEWAY_CONFIG="first.yaml") as gateway:
         assert "second" in gateway.shown and "first" not in gateway.shown
         _, _, err = gateway.stop()
-    assert err == "warning: admin.console is accepted, but has no effect in this version\n"
+    assert err == ""
 
 
 def test_a_serving_process_loads_no_more_than_it_needs(tmp_path: Path) -> None:

@@ -1,18 +1,17 @@
 """`warm` as a process: straight to an endpoint, through a running gateway, and what can go wrong."""
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.cli.warm import drawn
-from tests.cli.process import run, running
+from tests.cli.process import on_terminal, run, running
 
 pytestmark = pytest.mark.slow
 
@@ -68,8 +67,8 @@ def test_a_model_is_woken_without_a_gateway(tmp_path: Path, edge: Edge) -> None:
     edge.absent = 2
     configured(tmp_path, edge.url)
     done = warm(tmp_path, "org/mine")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("warm after ")
+    assert (done.returncode, done.stderr) == (0, "org/mine: booting, 1 s\n")
+    assert re.fullmatch(r"warm after \d\.\d s\n", done.stdout)
     assert edge.asked == ["GET"] * 3
 
 
@@ -96,9 +95,10 @@ def test_what_cannot_be_woken_is_one_line_and_exit_code_1(
     configured(tmp_path, edge.url)
     done = warm(tmp_path, "my-model", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    *_, line = done.stderr.splitlines()  # before it, how far it was
+    assert line.startswith(said)
     told = json.loads(warm(tmp_path, "my-model", "--json", *arguments).stdout.splitlines()[-1])
-    assert f"error: {told['error']['message']}\n" == done.stderr
+    assert f"error: {told['error']['message']}" == line
 
 
 def test_a_name_that_is_not_there_or_a_gateway_that_is_not_is_exit_code_2(tmp_path: Path, edge: Edge) -> None:
@@ -124,7 +124,7 @@ def test_a_running_gateway_wakes_it_and_knows(tmp_path: Path, edge: Edge) -> Non
         assert refused.returncode == 1
         assert "admin.key" in refused.stderr
         done = warm(tmp_path, "org/mine", "--gateway", f"{gateway.root}/v1", **env)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert client.get("/v1/models/my-model").json()["x_gateway"]["state"] == "warm"
         unknown = warm(tmp_path, "nope", "--gateway", gateway.root, **env)
         assert unknown.returncode == 1
@@ -140,10 +140,48 @@ def test_of_several_workers_none_keeps_the_hours_and_the_parent_does(tmp_path: P
     assert (code, edge.asked) == (0, ["GET"])
 
 
-def test_a_bar_is_drawn_where_it_is_known_how_long_it_takes() -> None:
-    line: dict[str, Any] = {"state": "booting", "elapsed": 3.2, "expected": None}
-    assert drawn(line) == "booting  3 s"
-    assert drawn({**line, "elapsed": 5.0, "expected": 20.0}) == (
-        f"booting  5 s  [{'#' * 6}{'.' * 18}]  of about 20 s"
-    )
-    assert drawn({**line, "elapsed": 50.0, "expected": 20.0}) == f"booting  50 s  [{'#' * 24}]  of about 20 s"
+def test_a_terminal_shows_a_bar_and_keeps_no_trace_of_it(tmp_path: Path, edge: Edge) -> None:
+    edge.absent = 2
+    configured(tmp_path, edge.url)
+    shown = on_terminal("warm", "my-model", "--config", "gateway.yaml", cwd=tmp_path)
+    assert shown.code == 0
+    assert re.search("my-model booting +━", shown.text)
+    cleared = r"\x1b\[1A\x1b\[2K"  # the line above, which was the bar's
+    assert re.search(cleared + r"\x1b\[32mwarm\x1b\[0m after \d\.\d s\n$", shown.sent)
+
+
+def test_a_terminal_shows_the_time_that_is_left_where_boots_were_seen(tmp_path: Path) -> None:
+    steps = [("booting", 1.0), ("booting", 3.0), ("warm", 4.2)]
+    lines = [json.dumps({"state": state, "elapsed": at, "expected": 4.0}) for state, at in steps]
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            for line in lines:
+                self.wfile.write(f"{line}\n".encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        shown = on_terminal("warm", "mine", "--gateway", url, cwd=tmp_path)
+        piped = warm(tmp_path, "mine", "--gateway", url)
+        server.shutdown()
+        thread.join()
+    assert shown.code == piped.returncode == 0
+    assert "about 1 s left" in shown.text
+    assert piped.stderr == "mine: booting, 1 s, about 3 s left\n"
+    assert piped.stdout == "warm after 4.2 s\n"
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"NO_COLOR": "1"}], ids=str)
+def test_a_terminal_that_wants_no_colours_gets_none(tmp_path: Path, edge: Edge, env: dict[str, str]) -> None:
+    edge.absent = 1
+    configured(tmp_path, edge.url)
+    shown = on_terminal("warm", "my-model", "--config", "gateway.yaml", cwd=tmp_path, env=env)
+    assert shown.code == 0 and "booting" in shown.text
+    assert not re.search(r"\x1b\[[0-9;]*m", shown.sent)
