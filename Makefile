@@ -32,7 +32,7 @@ test: .venv/.dev ## Run the fast tests: make test [ARGS="-k stops -x"]
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ($(HEAVY))" $(ARGS)
 
 .PHONY: test-all
-test-all: test-torch test-clients test-slow lint types ## Run all that `make test` leaves out, then lint and types
+test-all: test-torch test-clients test-slow test-browser lint types ## Run all that `make test` leaves out, then lint and types
 
 .PHONY: test-torch
 test-torch: .venvs/torch/.installed ## Run the tests that need torch and transformers
@@ -43,8 +43,12 @@ test-clients: .venv/.dev $(CLIENTS:%=.venvs/%/.installed) .venvs/node/.installed
 	$(BIN)/python -m pytest -m clients $(ARGS)
 
 .PHONY: test-slow
-test-slow: .venv/.stack ## Run the slow tests and those that need a browser or a database
-	$(BIN)/python -m pytest -m "(browser or database or slow) and not (torch or clients or soak)" $(ARGS)
+test-slow: .venv/.stack ## Run the slow tests and those that need a database
+	$(BIN)/python -m pytest -m "(database or slow) and not (torch or clients or browser or soak)" $(ARGS)
+
+.PHONY: test-browser
+test-browser: .venv/.stack ## Run the tests of the console in a browser
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m browser $(ARGS)
 
 .PHONY: soak
 soak: .venv/.dev ## Run what takes many minutes and some GB of disk; part of no other target

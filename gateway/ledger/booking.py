@@ -6,7 +6,7 @@ at all; a row whose id is there already adds nothing. Synchronous. Knows nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import JSON, Connection, Engine, Table, TextClause, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.ledger.rows import COLUMNS, CONTENT, DAY, HOUR, ID, Row, sums
+from gateway.ledger.rows import COLUMNS, CONTENT, DAY, HOUR, ID, Bucket, Row, sums, wider
 from gateway.store.engine import writing
 from gateway.store.tables import SUMS, days, hours, requests
 
@@ -26,8 +26,9 @@ def book(engine: Engine, rows: Sequence[Row]) -> int:
     with writing(engine) as connection:
         new = _inserted(connection, rows)
         fresh = {row[ID]: row for row in reversed(rows) if row[ID] in new}  # of the same id the first counts
-        for table, width in ((hours, HOUR), (days, DAY)):
-            _add(connection, table, fresh.values(), width)
+        by_hour = sums(fresh.values(), HOUR)
+        _add(connection, hours, by_hour)
+        _add(connection, days, wider(by_hour, DAY))
         return len(fresh)
 
 
@@ -90,11 +91,11 @@ def _taken(at: int, name: str) -> str:
     return f"CAST(value ->> {at} AS {kind})"
 
 
-def _add(connection: Connection, table: Table, rows: Iterable[Row], width: int) -> None:
-    """Add rows to their sums, in one order for all processes, so that two never wait for each other."""
+def _add(connection: Connection, table: Table, totals: Mapping[Bucket, Sequence[Any]]) -> None:
+    """Add to these sums, in one order for all processes, so that two never wait for each other."""
     given = [
         dict(zip(("bucket", "key_id", "team", "model", "key_name", *SUMS), (*bucket, *total), strict=True))
-        for bucket, total in sorted(sums(rows, width).items())
+        for bucket, total in sorted(totals.items())
     ]
     if not given:
         return

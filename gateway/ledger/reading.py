@@ -61,7 +61,8 @@ class Reading:
         """The rows last taken are in the database."""
         self._taken = []
         self._done = self._number, self._offset
-        self._needed.subtract(self._ended)
+        for number, count in Counter(self._ended).items():
+            self._needed[number] -= count
         self._ended.clear()
         for number in sorted(self._behind):
             if self._needed[number] <= 0:
@@ -148,9 +149,9 @@ class Reading:
 
     def _line(self, kind: bytes, row: Row, rows: list[Row]) -> None:
         if kind == HEAD:
-            self._columns = tuple(row)
+            self._columns = COLUMNS if tuple(row) == COLUMNS else tuple(row)
             return
-        if self._columns != COLUMNS:
+        if self._columns is not COLUMNS:
             row = renamed(row, self._columns)
         if kind == BEGIN:
             if (known := self._began.get(row[ID])) is not None:  # its file was removed, and made again

@@ -174,6 +174,17 @@ def sums(rows: Iterable[Row], width: int) -> dict[Bucket, list[Any]]:
     return found
 
 
+def wider(found: Mapping[Bucket, Sequence[Any]], width: int) -> dict[Bucket, list[Any]]:
+    """Such sums by buckets of ``width``, which is a multiple of theirs."""
+    wide: dict[Bucket, list[Any]] = {}
+    for (at, key, team, model), one in sorted(found.items()):
+        total = wide.setdefault((at // width * width, key, team, model), ["", 0, 0, 0, 0, 0, 0])
+        total[0] = one[0]
+        for index in range(1, len(total)):
+            total[index] += one[index]
+    return wide
+
+
 def _text(value: str | None) -> str | None:
     if value is not None and (len(value) > MAX_TEXT or "\0" in value):  # PostgreSQL takes no NUL
         return value[:MAX_TEXT].replace("\0", "\ufffd")

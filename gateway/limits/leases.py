@@ -21,7 +21,7 @@ from gateway.allowances import NO_LIMITS, Allowance, Budget, Limits
 from gateway.auth import Caller
 from gateway.core.errors import Forbidden
 from gateway.limits import refusals
-from gateway.limits.limiter import Claim, Grant, Limiter, Refusal, Row, Unseeded
+from gateway.limits.limiter import Answer, Claim, Grant, Limiter, Refusal, Row, Unseeded
 from gateway.limits.rules import NOTHING, Amount, Kind, Scope, quotas, scope
 from gateway.limits.seeds import Seed, Seeds
 
@@ -70,6 +70,9 @@ class Lease:
     @property
     def headers(self) -> Mapping[str, str]:
         """``x-ratelimit-*`` as they were when the lease was granted."""
+        if not self._moves and self._grants:  # most requests: all that was granted still counts
+            grant, _ = self._grants[0]
+            return refusals.limits(grant.levels, grant.at)
         levels, at = [], 0.0
         for grant, scopes in self._grants:
             kinds, at = [scope.kind for scope in scopes], grant.at
@@ -138,6 +141,8 @@ class Leases:
         self._time = time
         self._labels = False  # it was said that teams bound nothing
         self._compiled: dict[tuple[tuple[Kind, str, str], bool, bool], _Compiled] = {}
+        self._met: dict[tuple[str, str], _Met] = {}  # by id of the caller and name of the model
+        self._met_teams = teams  # what those were found with
 
     def applies(self, caller: Caller, model: Bounded) -> bool:
         """Whether anything bounds this caller's request to this model."""
@@ -168,6 +173,18 @@ class Leases:
         """What bounds a request, from the key to the model. Raises ``Forbidden`` as ``lease``."""
         if caller.team is None and _unbounded(caller) and _unbounded(model):
             return ()
+        if self._met_teams is not self.teams:  # another configuration: nothing of the one before is kept
+            self._met, self._met_teams = {}, self.teams
+        known = self._met.get((caller.id, model.name))
+        if known is not None and known.caller is caller and known.model is model:
+            return known.scopes
+        if len(self._met) >= COMPILED:
+            self._met.clear()
+        found = self._bounding(caller, model)
+        self._met[caller.id, model.name] = _Met(caller, model, found)
+        return found
+
+    def _bounding(self, caller: Caller, model: Bounded) -> tuple[Scope, ...]:
         whose: tuple[Kind, str, str] = ("key", caller.id, caller.name)
         found = [self._compile(whose, caller.limits, caller.budgets, model)]
         team = self.teams.get(caller.team) if caller.team is not None else None
@@ -208,24 +225,29 @@ class Leases:
     async def claim(self, id: str, scopes: tuple[Scope, ...], wanted: Amount, least: int | None) -> Grant:
         """Reserve, once it is known what budgets have spent so far. Raises as ``lease``."""
         claim = Claim(id, scopes, wanted, self._time())
-        answer = await self._take(claim)
+        answer = await self._limiter.take(claim)
+        return answer if isinstance(answer, Grant) else await self._insist(claim, answer, least)
+
+    async def _insist(self, claim: Claim, answer: Refusal | Unseeded, least: int | None) -> Grant:
+        """Ask the ledger for what is not known, and for less where more was only estimated."""
+        id, known = claim.id, await self._sown(claim, answer)
         for cut in range(1, CUTS + 1):
-            if least is None or claim.amount.tokens <= least or isinstance(answer, Grant):
+            if least is None or claim.amount.tokens <= least or isinstance(known, Grant):
                 break
-            if answer.rule.measure != "tokens":
+            if known.rule.measure != "tokens":
                 break
-            left = answer.limit - answer.used - answer.held
+            left = known.limit - known.used - known.held
             tokens = max(left, least) if cut < CUTS else least
             # what a limiter takes back of a claim that it refused must not hit the next one
             claim = claim._replace(id=f"{id}/{cut}", amount=claim.amount._replace(tokens=tokens))
-            answer = await self._take(claim)
-        if isinstance(answer, Grant):
-            return answer
-        self.refused[answer.scope.kind, answer.rule.name] += 1
-        raise refusals.error(answer, claim.time)
+            known = await self._sown(claim, await self._limiter.take(claim))
+        if isinstance(known, Grant):
+            return known
+        self.refused[known.scope.kind, known.rule.name] += 1
+        raise refusals.error(known, claim.time)
 
-    async def _take(self, claim: Claim) -> Grant | Refusal:
-        answer = await self._limiter.take(claim)
+    async def _sown(self, claim: Claim, answer: Answer) -> Grant | Refusal:
+        """The limiter's answer once it knows what was spent."""
         if isinstance(answer, Unseeded):
             await self._seeds.sow(answer, claim.time)
             answer = await self._limiter.take(claim._replace(lenient=True))
@@ -292,6 +314,14 @@ class _Compiled(NamedTuple):
     limits: Limits
     budgets: tuple[Budget, ...]
     scope: Scope | None
+
+
+class _Met(NamedTuple):
+    """What bounds this caller's requests to this model: the objects themselves, as above."""
+
+    caller: Caller
+    model: Bounded
+    scopes: tuple[Scope, ...]
 
 
 def _unbounded(whoever: Caller | Bounded) -> bool:

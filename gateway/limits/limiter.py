@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from gateway.allowances import Period
+from gateway.core.value import value
 from gateway.limits.rules import Amount, Kind, Quota, Rate, Rule, Scope
 
 
@@ -26,7 +27,8 @@ class Claim(NamedTuple):
     lenient: bool = False
 
 
-class Level(NamedTuple):
+@value
+class Level:
     """A rate after a claim was granted; ``limit`` is the part of it that counts here."""
 
     kind: Kind

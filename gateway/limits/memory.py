@@ -52,7 +52,7 @@ class Memory:
         worst: Refusal | None = None
         unseeded: list[tuple[Scope, Quota]] = []
         for scope in claim.scopes:
-            tally = self._tally(scope)
+            tally = self._tallies.get(scope.whose) or self._tally(scope)
             if scope.quotas and not claim.lenient and (unknown := tally.unseeded(scope)):
                 unseeded += unknown
                 continue
@@ -72,14 +72,16 @@ class Memory:
             self._sweep(now)
         levels: list[Level] = []
         for scope in claim.scopes:
-            levels += self._tally(scope).reserve(scope, claim, now, self.share)
-            self._tallies.move_to_end((scope.kind, scope.id))
+            tally = self._tallies.get(scope.whose) or self._tally(scope)
+            levels += tally.reserve(scope, claim, now, self.share)
+            self._tallies.move_to_end(scope.whose)
         return Grant(claim, now, levels)
 
     def settle(self, grant: Grant, spent: Amount, scopes: tuple[Scope, ...]) -> None:
         now = self._monotonic()
         for scope in scopes:
-            self._tally(scope).settle(scope, grant, spent, now)
+            tally = self._tallies.get(scope.whose) or self._tally(scope)
+            tally.settle(scope, grant, spent, now)
 
     def charge(self, id: str, whom: tuple[Kind, str], spent: Amount, time: float) -> None:
         self.charged(whom, spent, time)
@@ -106,12 +108,12 @@ class Memory:
         yield
 
     def _tally(self, scope: Scope) -> Tally:
-        tally = self._tallies.get((scope.kind, scope.id))
+        tally = self._tallies.get(scope.whose)
         if tally is None:
             now = self._monotonic()
             if len(self._tallies) >= MOST:
                 self._make_room(now)
-            tally = self._tallies[scope.kind, scope.id] = Tally(scope, now)
+            tally = self._tallies[scope.whose] = Tally(scope, now)
         return tally
 
     def _sweep(self, now: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil, inf
 
 from gateway.core.errors import GatewayError, InsufficientQuota, RateLimited, TokensLimited
@@ -18,6 +19,10 @@ _RATES = {
     "requests_per_minute": "requests per minute",
     "tokens_per_minute": "tokens per minute",
     "requests_per_day": "requests per day",
+}
+_HEADERS = {
+    measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
+    for measure in ("requests", "tokens")
 }
 _PERIODS = {"day": " a day", "week": " a week", "month": " a month", "total": " in total"}
 
@@ -110,11 +115,10 @@ def limits(levels: Iterable[Level], now: float) -> Mapping[str, str]:
             tightest[level.rate.measure] = level
     headers = {}
     for measure, level in tightest.items():
-        headers[f"x-ratelimit-limit-{measure}"] = str(level.limit)
-        headers[f"x-ratelimit-remaining-{measure}"] = str(max(0, level.limit - level.used))
-        headers[f"x-ratelimit-reset-{measure}"] = span(
-            level.rate.steps * level.rate.step + level.rate.step - now % level.rate.step
-        )
+        limit, remaining, reset = _HEADERS[measure]
+        headers[limit] = str(level.limit)
+        headers[remaining] = str(max(0, level.limit - level.used))
+        headers[reset] = span((level.rate.steps + 1) * level.rate.step - now % level.rate.step)
     return headers
 
 
@@ -122,7 +126,12 @@ def span(seconds: float) -> str:
     """As OpenAI writes it: ``850ms``, ``6s``, ``1m0s``, ``23h59m5s``."""
     if seconds < 1:
         return f"{max(1, ceil(seconds * 1000))}ms"
-    minutes, rest = divmod(ceil(seconds), 60)
+    return _whole(ceil(seconds))
+
+
+@lru_cache(1024)
+def _whole(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     text = f"{rest}s"
     if minutes or hours:

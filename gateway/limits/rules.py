@@ -88,9 +88,11 @@ class Scope:
     places: Places | None
     quotas: tuple[Quota, ...]
     further: bool = False
+    whose: tuple[Kind, str] = field(init=False)
     measures: tuple[int, ...] = field(init=False)  # places in an ``Amount`` of what its budgets are in
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "whose", (self.kind, self.id))
         object.__setattr__(self, "measures", tuple({quota.index for quota in self.quotas}))
 
 

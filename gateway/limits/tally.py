@@ -17,7 +17,7 @@ PLACE = 1.0  # seconds after which to ask again for what others hold: nobody kno
 class Window:
     """Sums by step, of the steps that may still lie in the span."""
 
-    __slots__ = ("_oldest", "_step", "_steps", "_sums", "total")
+    __slots__ = ("_oldest", "_step", "_steps", "_sums", "_until", "total")
 
     def __init__(self, rate: Rate) -> None:
         self.total = 0
@@ -25,18 +25,23 @@ class Window:
         self._steps = rate.steps
         self._sums: dict[int, int] = {}  # by number of the step, ascending
         self._oldest = -rate.steps  # the first step that counts; the newest is ``steps`` later
+        self._until = rate.step  # when the newest ends: most questions come before, and are no arithmetic
 
     def used(self, now: float) -> int:
-        oldest = int(now // self._step) - self._steps
-        if oldest > self._oldest:
-            self._oldest = oldest
-            for number in [number for number in self._sums if number < oldest]:
-                self.total -= self._sums.pop(number)
+        if now >= self._until:
+            self._forget(now)
         return self.total
+
+    def _forget(self, now: float) -> None:
+        newest = int(now // self._step)
+        self._oldest, self._until = newest - self._steps, (newest + 1) * self._step
+        for number in [number for number in self._sums if number < self._oldest]:
+            self.total -= self._sums.pop(number)
 
     def add(self, now: float, amount: int) -> int:
         """Count this now; what is used then."""
-        self.used(now)
+        if now >= self._until:
+            self._forget(now)
         newest = self._oldest + self._steps  # not before what was counted already
         self._sums[newest] = self._sums.get(newest, 0) + amount
         self.total += amount
@@ -86,7 +91,11 @@ class Tally:
         self._held = [0, 0, 0]
 
     def unseeded(self, scope: Scope) -> list[tuple[Scope, Quota]]:
-        return [(scope, quota) for quota in scope.quotas if quota.name not in self._spent]
+        unknown = []
+        for quota in scope.quotas:  # no comprehension: nearly always there is nothing to collect
+            if quota.name not in self._spent:
+                unknown.append((scope, quota))
+        return unknown
 
     def seed(self, quota: Quota, since: float, amount: int) -> None:
         """At least this was spent; of a period that is over nobody asks any more."""
@@ -129,7 +138,10 @@ class Tally:
         return worst
 
     def _overspent(self, scope: Scope, quota: Quota, claim: Claim, share: int) -> Refusal | None:
-        spending = self._current(quota, claim.time)
+        spending = self._spent.get(quota.name)
+        if spending is None or claim.time >= spending.until:
+            # a new period begins with nothing, and what nobody knows is nothing
+            spending = self._spent[quota.name] = Spending(quota, claim.time, 0)
         limit = max(1, quota.limit // share)
         held, wanted = self._held[quota.index], claim.amount[quota.index]
         if spending.amount + held + max(1, wanted) <= limit:
@@ -137,13 +149,6 @@ class Tally:
         fits = spending.amount + max(1, wanted) <= limit  # once what is reserved comes free
         wait = PLACE if fits else spending.until - claim.time
         return Refusal(scope, quota, limit, spending.amount, held, wanted, wait)
-
-    def _current(self, quota: Quota, time: float) -> Spending:
-        """What this period has spent; a new one begins with nothing, and what nobody knows is nothing."""
-        spending = self._spent.get(quota.name)
-        if spending is None or time >= spending.until:
-            spending = self._spent[quota.name] = Spending(quota, time, 0)
-        return spending
 
     def _open(self, rate: Rate) -> Window:
         window = self._windows[rate.name] = Window(rate)
@@ -162,17 +167,20 @@ class Tally:
             used = window.add(now, 1 if rate.measure == "requests" else claim.amount.tokens)
             limit = rate.limit if share == 1 else max(1, rate.limit // share)
             levels.append(Level(scope.kind, rate, limit, used))
-        self._hold(scope, claim.amount, 1)
+        for index in scope.measures:
+            self._held[index] += claim.amount[index]
         return levels
 
     def settle(self, scope: Scope, grant: Grant, spent: Amount, now: float) -> None:
+        reserved = grant.claim.amount
         self._leases -= 1
         self.running -= not scope.further
         self.seen = now
         for rate in scope.rates:
             if rate.measure == "tokens" and (window := self._windows.get(rate.name)) is not None:
-                window.correct(now, grant.at, spent.tokens - grant.claim.amount.tokens)
-        self._hold(scope, grant.claim.amount, -1)
+                window.correct(now, grant.at, spent.tokens - reserved.tokens)
+        for index in scope.measures:
+            self._held[index] -= reserved[index]
         for quota in scope.quotas:
             spending = self._spent.get(quota.name)
             # what came in the period before belongs there, as in the ledger
@@ -185,10 +193,6 @@ class Tally:
             if spending.since <= time < spending.until:
                 spending.amount += spent[spending.quota.index]
         return tuple(spending.quota for spending in self._spent.values())
-
-    def _hold(self, scope: Scope, amount: Amount, sign: int) -> None:
-        for index in scope.measures:
-            self._held[index] += sign * amount[index]
 
     def idle(self, now: float, after: float) -> bool:
         """Whether only budgets would be lost by forgetting it, and nobody met them for ``after`` seconds."""

@@ -120,6 +120,15 @@ def test_hours_and_days_add_up_to_the_same(given: list[rows.Row]) -> None:
     assert whole(DAY)[1] == sum(map(rows.failed, given))
 
 
+@given(st.lists(st.one_of(ROWS, IDLE)))
+def test_days_are_the_same_from_hours_as_from_rows(given: list[rows.Row]) -> None:
+    days = rows.sums(given, DAY)
+    found = rows.wider(rows.sums(given, HOUR), DAY)
+    assert {bucket: total[1:] for bucket, total in found.items()} == {
+        bucket: total[1:] for bucket, total in days.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("other", "wrong"),
     [

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.allowances import Budget, Limits
+from gateway.allowances import Allowance, Budget, Limits
 from gateway.core.errors import Forbidden, GatewayError, InsufficientQuota, RateLimited, TokensLimited
 from gateway.limits import seeds
 from gateway.limits.limiter import Row
@@ -211,6 +211,21 @@ async def test_a_key_whose_team_has_left_the_configuration_is_refused(home: Hous
     (await home.lease(key())).settle(Amount())
     home.leases.teams = {}
     (await home.lease(caller)).settle(Amount())
+
+
+async def test_what_bounds_a_key_its_team_and_a_model_counts_as_it_is_now(home: House) -> None:
+    one, free, lab = Limits(concurrent=1), Model(), key(team="lab")
+    for caller, model, team in [
+        (key(one, team="lab"), free, Allowance()),
+        (lab, Model(limits=one), Allowance()),
+        (lab, free, Allowance(limits=one)),
+    ]:
+        home.leases.teams = {"lab": Allowance()}
+        assert not home.leases.applies(lab, free)
+        home.leases.teams = {"lab": team}
+        lease = await home.lease(caller, model)
+        assert "at the same time" in (await home.refusal(caller, model)).message
+        lease.settle(Amount())
 
 
 async def test_budgets_begin_with_what_the_ledger_says(home: House) -> None:

@@ -43,7 +43,7 @@ class Left(pytest.Module):
     """A module of tests that is skipped as a whole."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        pytest.skip("playwright is not installed: `make test-slow` installs it", allow_module_level=True)
+        pytest.skip("playwright is not installed: `make test-browser` installs it", allow_module_level=True)
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
