@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gateway.settings import ConfigError
 
 BUSY = 5.0  # seconds for a lock, a connection, a place in the pool
+AGAIN = 0.01  # seconds until a lock that SQLite does not wait for is asked for again
 SILENCE = 30.0  # seconds for a transaction of a server elsewhere
 POOL = 4  # connections of one process
 HIDDEN = ("password", "sslpassword")  # options that an engine would show
@@ -168,8 +171,21 @@ def unmoved(engine: Engine) -> None:
 
 def _on_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions of its own, and not before DDL
-    connection.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")  # what is committed is taken out of the spool
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait for its lock here: of those that open a new file at once, it refuses some."""
+    end = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(AGAIN)
 
 
 def _on_begin(connection: Connection) -> None:

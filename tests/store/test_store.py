@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -196,3 +196,20 @@ def test_a_foreign_lock_is_waited_for_only_so_long(tmp_path: Path, monkeypatch: 
             pass
         with reading(other) as connection:
             assert revision(connection) is None
+
+
+def test_a_file_that_another_one_makes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself refuses the change of its journal at once, however long it may wait."""
+    path = tmp_path / "gateway.db"
+    waits: list[float] = []
+
+    def ended(seconds: float) -> None:
+        waits.append(seconds)
+        maker.commit()
+
+    with closing(sqlite3.connect(path)) as maker, opened(f"sqlite:///{path}") as engine:
+        maker.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(time, "sleep", ended)
+        with reading(engine) as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+    assert len(waits) == 1
