@@ -58,6 +58,7 @@ class Spool:
         self._closed = False
         self._syncing: asyncio.Future[None] | None = None
         self._unsynced: list[asyncio.Future[None]] | None = None  # None: all is on disk
+        self._overdue = False  # what came during a sync is due before it ended
         self._complained = float("-inf")
         self._next_file()
 
@@ -216,8 +217,9 @@ class Spool:
     def _force(self) -> None:
         """Force to disk what was written so far; those who come meanwhile share the next time."""
         if self._syncing is not None or self._unsynced is None:
+            self._overdue = self._unsynced is not None
             return
-        self._forcing, self._unsynced = self._unsynced, None
+        self._forcing, self._unsynced, self._overdue = self._unsynced, None, False
         self._syncing = self._loop.run_in_executor(self._disk, os.fsync, self._file)
         self._syncing.add_done_callback(self._forced)
 
@@ -231,7 +233,8 @@ class Spool:
                 "the spool %s cannot be forced to disk, and is lost if this machine stops: %s", error
             )
         settle(waiting, None)
-        self._force()
+        if self._overdue or self._fsync == "always":
+            self._force()
 
 
 def settle(waiting: Iterable[asyncio.Future[None]], error: OSError | None) -> None:

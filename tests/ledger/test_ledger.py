@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -350,6 +351,39 @@ async def test_with_batch_a_disk_that_keeps_nothing_is_said_and_refuses_nobody(
         assert ledger.refused() == 0
     assert ids(url) == ["r1", "r2"]
     assert "refused" not in caplog.text
+
+
+async def test_with_batch_what_comes_during_a_sync_waits_for_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy gateway would sync without a break."""
+    loop, syncing, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    syncs: list[int] = []
+
+    def slow(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            return
+        syncs.append(file)
+        loop.call_soon_threadsafe(syncing.set)
+        go_on.wait(20)
+
+    spool = Spool(tmp_path, "batch")
+    try:
+        monkeypatch.setattr(os, "fsync", slow)
+        monkeypatch.setattr(spools, "BATCH", 0)
+        await spool.begin(line(BEGIN, of_intent(intent("r1"))))
+        await asyncio.wait_for(syncing.wait(), 20)
+        monkeypatch.setattr(spools, "BATCH", 1000)
+        await spool.begin(line(BEGIN, of_intent(intent("r2"))))
+        go_on.set()
+        await spool.aclose()
+        await until(
+            lambda: not any(thread.name.startswith("ledger-disk") for thread in threading.enumerate())
+        )
+        assert len(syncs) == 2  # the first, and that of the end
+    finally:
+        go_on.set()
+        spool.release()
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["slow", "hanging"])
