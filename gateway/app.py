@@ -40,6 +40,7 @@ from gateway.limits.limiter import Limiter
 from gateway.limits.memory import Memory as Counts
 from gateway.limits.pages import BudgetPage
 from gateway.limits.rules import Amount, Kind
+from gateway.limits.scopes import Scopes
 from gateway.pages.admin import Admin
 from gateway.pages.application import Lifespan, cold_routes
 from gateway.pages.public import Pages
@@ -162,7 +163,7 @@ def _operators(settings: Settings, site: Site, made: Furniture, world: World) ->
     """The admin API, and the console, which shows it."""
     service, sessions, ledger = made.service, made.sessions, made.ledger
     admin = Admin(service, settings, made.upkeep.sightings, sessions, loopback=site.loopback)
-    keys = KeyPages(admin, made.book, made.desk, lambda: service.books.leases.teams)
+    keys = KeyPages(admin, made.book, made.desk, lambda: service.books.leases.scopes.teams)
 
     async def budgeted() -> list[Holder]:
         return [*await keys.budgeted(), *made.tokens.budgeted()]
@@ -197,7 +198,9 @@ def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World
     tokens = Tokens(world.time, world.monotonic, lambda: running.end_dead())
     running = Running(lambda caller: book.opens(caller) or tokens.opens(caller))
     tokens.configure(settings.auth.oidc)
-    leases = Leases(_limiter(settings, site, world), settings.teams, partial(_spent, ledger), world.time)
+    leases = Leases(
+        _limiter(settings, site, world), Scopes(settings.teams), partial(_spent, ledger), world.time
+    )
     sessions = _sessions(settings, site, world)
     verifiers = Verifiers(book, tokens, sessions)
     service = Service(

@@ -107,7 +107,7 @@ class Upkeep:
             if service.limits.image_hosts != new.server.image_hosts:
                 service.images = images
             service.limits = new.server
-            service.books.leases.teams = new.teams
+            service.books.leases.scopes.teams = new.teams
             self._book.configure(new.auth)
             self._tokens.configure(new.auth.oidc)
             try:

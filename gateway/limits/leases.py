@@ -15,37 +15,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import NamedTuple, Protocol
 
-from gateway.allowances import NO_LIMITS, Allowance, Budget, Limits
 from gateway.auth import Caller
-from gateway.core.errors import Forbidden
 from gateway.limits import refusals
 from gateway.limits.limiter import Answer, Claim, Grant, Limiter, Refusal, Row, Unseeded
-from gateway.limits.rules import NOTHING, Amount, Kind, Scope, quotas, scope
+from gateway.limits.rules import NOTHING, Amount, Kind, Scope
+from gateway.limits.scopes import Bounded, Scopes
 from gateway.limits.seeds import Seed, Seeds
 
 ALERT = 0.8  # of a budget
 AGAIN = 30.0  # seconds between questions to a ledger that did not answer
-COMPILED = 8192  # scopes that are kept ready
 CUTS = 3  # times that an estimate is cut: one rule may have less left than another
 
 log = logging.getLogger("gateway")
-
-
-class Bounded(Protocol):
-    """A model as limits see it: whether its requests have a price, and whether their GPU time is counted."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def budgets(self) -> tuple[Budget, ...]: ...
-    @property
-    def priced(self) -> bool: ...
-    @property
-    def timed(self) -> bool: ...
 
 
 class Lease:
@@ -114,7 +96,7 @@ class Lease:
         held = [each for _, scopes in self._grants for each in scopes]
         met = {(each.kind, quota.name) for each in held for quota in each.quotas}
         found = []
-        for each in self._leases.scopes(self._caller, model):
+        for each in self._leases.scopes.of(self._caller, model):
             if each.kind == "model":
                 found.append(each)
             elif new := tuple(quota for quota in each.quotas if (each.kind, quota.name) not in met):
@@ -129,28 +111,14 @@ def _split(scopes: tuple[Scope, ...]) -> tuple[tuple[Scope, ...], tuple[Scope, .
 
 
 class Leases:
-    """All limits and budgets of this process. ``teams`` may be replaced when the configuration is."""
+    """All limits and budgets of this process."""
 
-    def __init__(
-        self, limiter: Limiter, teams: Mapping[str, Allowance], seed: Seed, time: Callable[[], float]
-    ) -> None:
-        self.teams = teams
+    def __init__(self, limiter: Limiter, scopes: Scopes, seed: Seed, time: Callable[[], float]) -> None:
+        self.scopes = scopes
         self.refused: Counter[tuple[Kind, str]] = Counter()  # by kind of scope and name of the rule
         self._limiter = limiter
         self._seeds = Seeds(limiter, seed)
         self._time = time
-        self._labels = False  # it was said that teams bound nothing
-        self._compiled: dict[tuple[tuple[Kind, str, str], bool, bool], _Compiled] = {}
-        self._met: dict[tuple[str, str], _Met] = {}  # by id of the caller and name of the model
-        self._met_teams = teams  # what those were found with
-
-    def applies(self, caller: Caller, model: Bounded) -> bool:
-        """Whether anything bounds this caller's request to this model."""
-        return bool(self.scopes(caller, model))
-
-    def spends(self, caller: Caller, model: Bounded) -> bool:
-        """Whether a budget in dollars or GPU seconds bounds this caller's request to this model."""
-        return any(quota.index for scope in self.scopes(caller, model) for quota in scope.quotas)
 
     async def lease(
         self, caller: Caller, model: Bounded, wanted: Amount, id: str, *, least: int | None = None
@@ -161,66 +129,13 @@ class Leases:
         Raises ``RateLimited``, ``TokensLimited``, ``InsufficientQuota``, or ``Forbidden`` if its team is in
         no configuration.
         """
-        bounds = self.scopes(caller, model)
+        bounds = self.scopes.of(caller, model)
         grant = await self.claim(id, bounds, wanted, least) if bounds else None
         return Lease(self, caller, model.name, id, grant)
 
     def nothing(self, caller: Caller, id: str) -> Lease:
         """Of a request that nothing bounded so far; it can be moved as any other."""
         return Lease(self, caller, "", id, None)
-
-    def scopes(self, caller: Caller, model: Bounded) -> tuple[Scope, ...]:
-        """What bounds a request, from the key to the model. Raises ``Forbidden`` as ``lease``."""
-        if caller.team is None and _unbounded(caller) and _unbounded(model):
-            return ()
-        if self._met_teams is not self.teams:  # another configuration: nothing of the one before is kept
-            self._met, self._met_teams = {}, self.teams
-        known = self._met.get((caller.id, model.name))
-        if known is not None and known.caller is caller and known.model is model:
-            return known.scopes
-        if len(self._met) >= COMPILED:
-            self._met.clear()
-        found = self._bounding(caller, model)
-        self._met[caller.id, model.name] = _Met(caller, model, found)
-        return found
-
-    def _bounding(self, caller: Caller, model: Bounded) -> tuple[Scope, ...]:
-        whose: tuple[Kind, str, str] = ("key", caller.id, caller.name)
-        found = [self._compile(whose, caller.limits, caller.budgets, model)]
-        team = self.teams.get(caller.team) if caller.team is not None else None
-        if team is None and caller.team is not None:
-            self._strange(caller.name, caller.team)
-        if team is not None:
-            whose = ("team", caller.team or "", caller.team or "")
-            found.append(self._compile(whose, team.limits, team.budgets, model))
-        whose = ("model", model.name, model.name)
-        found.append(self._compile(whose, model.limits, model.budgets, model))
-        return tuple(one for one in found if one is not None)
-
-    def _strange(self, key: str, team: str) -> None:
-        """A team that is not configured bounds nobody, so its keys are refused; without any it is a label."""
-        if self.teams:
-            message = (
-                f"The team {team} of this key is not in the gateway's configuration, so its limits are not "
-                "known. Ask who runs the gateway to add the team, or to give the key another one."
-            )
-            raise Forbidden(message, code="team_unknown", headers={"x-should-retry": "false"})
-        if not self._labels:
-            self._labels = True
-            log.warning("no teams are configured: nothing bounds team %s of key %s, nor any other", team, key)
-
-    def _compile(
-        self, whose: tuple[Kind, str, str], limits: Limits, budgets: tuple[Budget, ...], model: Bounded
-    ) -> Scope | None:
-        name = (whose, model.priced, model.timed)
-        known = self._compiled.get(name)
-        if known is not None and known.limits is limits and known.budgets is budgets:
-            return known.scope
-        if len(self._compiled) >= COMPILED:
-            self._compiled.clear()
-        found = scope(whose, limits, quotas(budgets, priced=model.priced, timed=model.timed))
-        self._compiled[name] = _Compiled(limits, budgets, found)
-        return found
 
     async def claim(self, id: str, scopes: tuple[Scope, ...], wanted: Amount, least: int | None) -> Grant:
         """Reserve, once it is known what budgets have spent so far. Raises as ``lease``."""
@@ -306,24 +221,3 @@ class Leases:
         while True:
             await asyncio.sleep(AGAIN)
             await self.ask_again()
-
-
-class _Compiled(NamedTuple):
-    """Of these limits and budgets: the objects themselves, since comparing them costs more."""
-
-    limits: Limits
-    budgets: tuple[Budget, ...]
-    scope: Scope | None
-
-
-class _Met(NamedTuple):
-    """What bounds this caller's requests to this model: the objects themselves, as above."""
-
-    caller: Caller
-    model: Bounded
-    scopes: tuple[Scope, ...]
-
-
-def _unbounded(whoever: Caller | Bounded) -> bool:
-    """Whether nothing is set, as with most: by identity, since comparing limits costs more than counting."""
-    return whoever.limits is NO_LIMITS and not whoever.budgets

@@ -52,7 +52,7 @@ class BudgetPage:
         return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
     def _others(self) -> list[Holder]:
-        teams, models = self._service.books.leases.teams, self._service.models
+        teams, models = self._service.books.leases.scopes.teams, self._service.models
         found = [Holder("team", name, name, each.budgets) for name, each in teams.items()]
         found += [Holder("model", name, name, each.budgets) for name, each in models.items()]
         return [holder for holder in found if holder.budgets]

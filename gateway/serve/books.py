@@ -66,7 +66,7 @@ class Books:
         """
         assert job.candidate is not None
         model = job.candidate.deployment
-        if self.leases.applies(job.caller, model):
+        if self.leases.scopes.applies(job.caller, model):
             if self._first(job, model):
                 await self._firsts.turn(model.name, job)
             wanted, least = self._wanted(job)
@@ -81,7 +81,7 @@ class Books:
         """
         assert job.candidate is not None
         model = job.candidate.deployment
-        if job.lease is None and self.leases.applies(job.caller, model):
+        if job.lease is None and self.leases.scopes.applies(job.caller, model):
             job.lease = self.leases.nothing(job.caller, job.request_id)
         if job.lease is None:
             return
@@ -135,7 +135,7 @@ class Books:
 
     def _first(self, job: Job, model: Deployment) -> bool:
         """Whether a budget bounds the request, and nobody knows what to reserve of it."""
-        return not self._means.of(model.name).known and self.leases.spends(job.caller, model)
+        return not self._means.of(model.name).known and self.leases.scopes.spends(job.caller, model)
 
     def _wanted(self, job: Job) -> tuple[Amount, int | None]:
         """The most that it may take, or what such requests usually take; then the fewest tokens that do."""

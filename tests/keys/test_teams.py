@@ -12,9 +12,7 @@ from gateway.allowances import NO_LIMITS
 from gateway.auth import Caller
 from gateway.cli.commands import run
 from gateway.core.errors import Forbidden
-from gateway.limits.leases import Leases
-from gateway.limits.memory import Memory
-from gateway.limits.rules import Amount, Kind
+from gateway.limits.scopes import Scopes
 from gateway.settings import settings_from
 from tests.keys.gate import configured, gate
 
@@ -73,27 +71,23 @@ def test_the_command_line_refuses_it_too(capsys: pytest.CaptureFixture[str]) -> 
 # --- while it runs ---
 
 
-async def nothing(kind: Kind, id: str, since: float) -> Amount:
-    return Amount()
-
-
 def test_a_team_that_has_left_refuses_and_a_label_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     config = {**configured(1, teams=TEAMS), "auth": {"mode": "none"}}
     settings = settings_from(config, {})
-    leases = Leases(Memory(lambda: 0.0, lambda: 0.0), settings.teams, nothing, lambda: 0.0)
+    scopes = Scopes(settings.teams)
 
     def meets(team: str | None) -> list[str]:
         caller = Caller("ann", id="key_1", team=team, limits=NO_LIMITS)
-        return [scope.kind for scope in leases.scopes(caller, Model())]
+        return [scope.kind for scope in scopes.of(caller, Model())]
 
     with caplog.at_level(logging.WARNING):
         assert meets("sales") == ["team"] and meets(None) == []
         assert caplog.text == ""
-        leases.teams = {"ops": settings.teams["ops"]}
+        scopes.teams = {"ops": settings.teams["ops"]}
         with pytest.raises(Forbidden, match="team sales of this key is not in the gateway's configuration"):
             meets("sales")
         assert caplog.text == ""
-        leases.teams = {}
+        scopes.teams = {}
         assert meets("label") == meets("other") == []
         assert caplog.text.count("label") == 1 and "other" not in caplog.text.replace("any other", "")
 

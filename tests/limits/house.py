@@ -20,6 +20,7 @@ from gateway.limits.limiter import Limiter
 from gateway.limits.memory import Memory
 from gateway.limits.redis_limiter import shared
 from gateway.limits.rules import Amount, Kind
+from gateway.limits.scopes import Scopes
 from tests.services import Server
 
 NOON = 1_794_657_600.0  # 2026-11-14 12:00 UTC, a Saturday
@@ -120,7 +121,7 @@ def key(limits: Limits = NO_LIMITS, *budgets: Budget, team: str | None = None, i
 def in_memory(teams: Mapping[str, Allowance] | None = None, *, share: int = 1, seeded: bool = True) -> House:
     clock, books = Clock(), Books()
     limiter = Memory(clock.monotonic, clock.time, share=share, seeded=seeded)
-    return House(clock, books, limiter, Leases(limiter, teams or {}, books.seed, clock.time))
+    return House(clock, books, limiter, Leases(limiter, Scopes(teams or {}), books.seed, clock.time))
 
 
 def url(server: Server) -> str:
@@ -139,6 +140,6 @@ async def in_redis(
         clock, books = Clock(redis=redis), Books()
         local = Memory(clock.monotonic, clock.time)
         limiter = shared(url(server), local, clock.monotonic, timeout=patience, lives=lives)
-        leases = Leases(limiter, teams or {}, books.seed, clock.time)
+        leases = Leases(limiter, Scopes(teams or {}), books.seed, clock.time)
         async with leases.running():
             yield House(clock, books, limiter, leases)

@@ -134,7 +134,7 @@ async def test_without_a_ledger_a_budget_is_kept_until_its_period_ends() -> None
 
 async def test_where_nothing_is_bounded_nothing_is_counted() -> None:
     home = in_memory()
-    assert not home.leases.applies(key(), Model())
+    assert not home.leases.scopes.applies(key(), Model())
     lease = await home.lease(key(), Model())
     lease.settle(Amount(5))
     assert home.leases.rows() == [] and lease.headers == {}

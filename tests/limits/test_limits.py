@@ -159,7 +159,7 @@ async def test_a_model_without_price_or_clock_is_not_blocked_by_dollars_or_gpu_s
     (await home.lease(caller, wanted=Amount(1, BILLION, BILLION))).settle(Amount(1, BILLION, BILLION))
     assert isinstance(await home.refusal(caller), InsufficientQuota)
     free = Model("free", priced=False, timed=False)
-    assert not home.leases.applies(caller, free)
+    assert not home.leases.scopes.applies(caller, free)
     (await home.lease(caller, free)).settle(Amount(5))
     assert "GPU seconds" in (await home.refusal(caller, Model("timed", priced=False))).message
     assert "$1.00" in (await home.refusal(caller, Model("priced", timed=False))).message
@@ -209,7 +209,7 @@ async def test_a_key_whose_team_has_left_the_configuration_is_refused(home: Hous
     assert (type(error), error.status, error.code) == (Forbidden, 403, "team_unknown")
     assert "team gone" in error.message
     (await home.lease(key())).settle(Amount())
-    home.leases.teams = {}
+    home.leases.scopes.teams = {}
     (await home.lease(caller)).settle(Amount())
 
 
@@ -220,9 +220,9 @@ async def test_what_bounds_a_key_its_team_and_a_model_counts_as_it_is_now(home: 
         (lab, Model(limits=one), Allowance()),
         (lab, free, Allowance(limits=one)),
     ]:
-        home.leases.teams = {"lab": Allowance()}
-        assert not home.leases.applies(lab, free)
-        home.leases.teams = {"lab": team}
+        home.leases.scopes.teams = {"lab": Allowance()}
+        assert not home.leases.scopes.applies(lab, free)
+        home.leases.scopes.teams = {"lab": team}
         lease = await home.lease(caller, model)
         assert "at the same time" in (await home.refusal(caller, model)).message
         lease.settle(Amount())

@@ -27,6 +27,7 @@ from gateway.http.exchange import Message
 from gateway.limits.leases import Leases
 from gateway.limits.memory import Memory
 from gateway.limits.rules import Amount, Kind
+from gateway.limits.scopes import Scopes
 from gateway.record import Record
 from gateway.routing.routes import Deployment, Routes
 from gateway.routing.target import Target
@@ -408,7 +409,7 @@ def unbounded(world: World) -> Books:
     async def nothing(kind: Kind, id: str, since: float) -> Amount:
         return Amount()
 
-    return Books(Leases(Memory(world.monotonic, world.time), {}, nothing, world.time), world)
+    return Books(Leases(Memory(world.monotonic, world.time), Scopes({}), nothing, world.time), world)
 
 
 class Desk:

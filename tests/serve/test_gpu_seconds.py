@@ -22,6 +22,7 @@ from gateway.ledger.rows import Idle
 from gateway.limits.leases import Leases
 from gateway.limits.memory import Memory
 from gateway.limits.rules import Amount
+from gateway.limits.scopes import Scopes
 from gateway.routing.routes import Deployment
 from gateway.routing.target import Target
 from gateway.routing.visit import Bounds
@@ -404,7 +405,7 @@ def books(journal: Any) -> Books:
 
     ids = map(str, range(1000))
     world = World(time=lambda: 1_793_534_400.0, monotonic=lambda: 0.0, new_id=lambda: next(ids))
-    return Books(Leases(Memory(world.monotonic, world.time), {}, nothing, world.time), world, journal)
+    return Books(Leases(Memory(world.monotonic, world.time), Scopes({}), nothing, world.time), world, journal)
 
 
 ANN, BOB = Payer("k1", "ann", "red", "m"), Payer("k2", "bob", None, "m")
