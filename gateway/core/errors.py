@@ -33,6 +33,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "api_error"
     default_code: ClassVar[str | None] = None
+    reached = True  # of a call: a container may have run for it, or is started
 
     def __init__(
         self,
@@ -238,3 +239,5 @@ class UpstreamBusy(UpstreamError):
 
 class Saturated(UpstreamBusy):
     """An edge answered that every container is full, or that it passes on no more calls just now."""
+
+    reached = False

@@ -2,10 +2,11 @@
 
 Rule: while calls run, what the containers take is shared evenly by these calls, booting included; once none
 runs, the containers stay for their window, and that is shared by the keys that had kept them busy. The sum of
-all shares is the integral of the number of containers, to the nanosecond. That number is the platform's where
-it tells one, else as many as the calls need. Of several workers each shares out its part of a number that was
-told, since none knows the calls of the others. Pure: every method is given the time, in nanoseconds of one
-monotonic clock. Knows nothing about prices.
+all shares is the integral of the number of containers, to the nanosecond. Of it counts what falls to calls
+that reached a container: the share of any other is nobody's, and where no call of a busy time reached one,
+nothing stays after it. The number is the platform's where it tells one, else as many as the calls need. Of
+several workers each shares out its part of a number that was told, since none knows the calls of the others.
+Pure: every method is given the time, in nanoseconds of one monotonic clock. Knows nothing about prices.
 """
 
 from __future__ import annotations
@@ -83,12 +84,15 @@ class Meter:
             self._close()
         self._stays[call] = _Stay(payer, self._each, self._guesses)
 
-    def leave(self, call: Hashable, now: int) -> tuple[int, Source]:
-        """The call is over; what it owes in nanoseconds."""
+    def leave(self, call: Hashable, now: int, reached: bool = True) -> tuple[int, Source]:
+        """The call is over; what it owes in nanoseconds, which is nothing if it ``reached`` no container."""
         now = self._advance(now)
         stay = self._stays.pop(call)
-        owed = self._each - stay.since + stay.extra
-        self._busy[stay.payer] = self._busy.get(stay.payer, 0) + owed
+        if reached:
+            owed = self._each - stay.since + stay.extra
+            self._busy[stay.payer] = self._busy.get(stay.payer, 0) + owed
+        else:
+            owed = 0
         if not self._stays:
             self._idle, self._last, self._guessed = 0, 1, self._guesses  # all that the last call needed
             self._ends = now + self._window

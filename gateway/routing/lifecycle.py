@@ -43,6 +43,8 @@ class Lifecycle:
         self._asked: float | None = None  # when the call was sent that nothing has answered yet
         self._last = 0.0  # when the last call ended
         self._begun = inf  # when the calls began of which one still runs
+        self.refusal = -inf  # when the edge last said that no container is ready,
+        self.ready = -inf  # and when a container was, last, whose boot was seen
         self._started: float | None = None  # when a container was started that has not answered yet
         self._counted = -inf  # when the platform last counted a container
         self._kept = False  # whether containers are kept however idle
@@ -96,6 +98,7 @@ class Lifecycle:
             return
         if self._asked is not None and self._booted(now, self._asked):
             boot = now - self._asked
+            self.ready = now
             self._recent.append(boot)
             self._count += 1
             self._total += boot
@@ -140,6 +143,7 @@ class Lifecycle:
     def refused(self, now: float) -> None:
         """The edge said that no container is ready; it starts one then."""
         self._sleeps = True
+        self.refusal = now
         if self._phase != "booting":
             self._asked = now if self._asked is None else self._asked
             self._phase = "booting"

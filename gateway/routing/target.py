@@ -166,8 +166,12 @@ class Target:
             self.circuit.left()
         if self._start.asker is not None:
             self._start.ready()
-        if visit.deadline or visit.state in ("cold", "booting"):
+        if visit.deadline or (visit.state not in ("warm", "saturated") and self._booted(visit)):
             visit.booted = now - visit.came - visit.queued
+
+    def _booted(self, visit: Visit) -> bool:
+        """Whether a container booted for it; where nothing was known as it came, that shows afterwards."""
+        return visit.state in ("cold", "booting") or visit.sent <= self.life.ready
 
     def _again(self, error: GatewayError | TimeoutError, key: str, visit: Visit) -> bool:
         """Whether the call should be sent again; else the client must hear this error, or what is raised."""
@@ -189,7 +193,7 @@ class Target:
                 self.slots.refused(key)
                 return True
         learn(self.life, error, now)
-        visit.failed = True
+        visit.failed, visit.reached = True, error.reached
         return False
 
     def _refused(self, visit: Visit, now: float) -> None:
@@ -232,11 +236,18 @@ class Target:
             self._start.resign(visit)
         if visit.answered and not visit.failed:
             self.circuit.succeeded()
-        elif visit.tries:
-            self.circuit.left()
+        else:
+            self._fell_short(visit)
         if visit.held:
             self._let_go(visit, now)
             self.slots.free(key)
+
+    def _fell_short(self, visit: Visit) -> None:
+        """It ends without an answer, or amid one."""
+        if visit.tries:
+            self.circuit.left()
+        if visit.sent < visit.came or not visit.reached:  # a refusal while it waited has started a container
+            visit.reached = self.life.refusal >= visit.came
 
     def _took(self, key: str, visit: Visit, now: float) -> bool:
         """Whether there was a slot, which it holds now."""
@@ -251,7 +262,7 @@ class Target:
 
     def _let_go(self, visit: Visit, now: float) -> None:
         if self._meter:
-            gpu, source = self._meter.leave(id(visit), round(now * SECOND))
+            gpu, source = self._meter.leave(id(visit), round(now * SECOND), visit.reached)
             visit.gpu += gpu
             if source == "estimated":
                 visit.gpu_source = source

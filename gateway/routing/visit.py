@@ -58,6 +58,7 @@ class Visit:
     tries: bool = False  # is the trial of a circuit that was open
     answered: bool = False  # an event came
     failed: bool = False  # and then, or before, an error
+    reached: bool = True  # a container may have run for it
     deadline: float = 0.0  # of the first event, by the loop's time; 0: only the upstream's own
 
 

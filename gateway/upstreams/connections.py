@@ -152,6 +152,13 @@ def failed(exc: Exception, place: Place) -> GatewayError:
                 f"The upstream's answer is not valid HTTP: check {place.at}.url.",
                 code="upstream_bad_response",
             )
+    error = _unconnected(exc, place)
+    error.reached = False
+    return error
+
+
+def _unconnected(exc: Exception, place: Place) -> GatewayError:
+    match exc:
         case ssl.SSLError():
             return _untrusted(place)
         case socket.gaierror():

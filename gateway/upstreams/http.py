@@ -103,7 +103,7 @@ class Calls:
             try:
                 response = await self.connections.get(url, headers)
             except GatewayError as error:
-                error.retry = "never"
+                _taken(error)
                 raise
             if response.status != modal.POLL_STATUS and not _not_yet(response):
                 return response
@@ -172,8 +172,12 @@ async def _begins(response: Response, most: int) -> bytes:
 
 
 def _not_again(error: GatewayError, response: Response | None) -> GatewayError:
-    if response is not None and response.method == "GET":  # the result of a call that Modal runs, or ran
-        error.retry = "never"
+    return _taken(error) if response is not None and response.method == "GET" else error
+
+
+def _taken(error: GatewayError) -> GatewayError:
+    """Of a call whose result is asked for: Modal runs it, or ran it."""
+    error.retry, error.reached = "never", True
     return error
 
 

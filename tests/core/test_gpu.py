@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import ceil
+from typing import TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,33 @@ def test_a_clock_that_goes_back_takes_nothing_away() -> None:
     assert one.leave("a", 50) == (0, "estimated")
 
 
+def test_a_call_that_reached_no_container_owes_nothing_and_nothing_idles_after_it() -> None:
+    one = meter(window=90)
+    for at in (0, 20):
+        one.enter("a", ANN, at)
+        assert one.leave("a", at + 10, reached=False)[0] == 0
+        assert one.running(at + 10) == 0
+    assert one.closed(1000) == []
+
+
+def test_a_call_that_reached_no_container_ends_what_idled_and_nothing_goes_on_after_it() -> None:
+    one = meter(window=90)
+    one.enter("a", ANN, 0)
+    one.leave("a", 20)
+    one.enter("b", BOB, 50)
+    one.leave("b", 60, reached=False)
+    assert one.closed(1000) == [Tail(30, "estimated", ((ANN, 30),))]
+
+
+def test_the_share_of_a_call_that_reached_no_container_is_nobodys() -> None:
+    one = meter(window=90)
+    one.enter("a", ANN, 0)
+    one.enter("b", BOB, 100)
+    assert one.leave("b", 200, reached=False)[0] == 0
+    assert one.leave("a", 300) == (250, "estimated")
+    assert one.closed(1000) == [Tail(90, "estimated", ((ANN, 90),))]
+
+
 def test_several_workers_share_out_together_what_the_platform_counts_once() -> None:
     workers = [Meter(2, 3, 9 * SECOND, 2) for _ in range(2)]
     owed = 0
@@ -134,9 +162,14 @@ def test_what_several_workers_guess_is_their_own() -> None:
     assert one.leave("a", 10) == (10, "estimated")
 
 
+Moment: TypeAlias = tuple[int, tuple[str, ...]]
+"""When, and the calls that run from then on, the oldest first."""
+
 STEPS = st.lists(
     st.tuples(
-        st.integers(0, 40 * SECOND), st.sampled_from(["enter", "leave", "count", "look"]), st.integers(0, 9)
+        st.integers(0, 40 * SECOND),
+        st.sampled_from(["enter", "leave", "miss", "count", "look"]),
+        st.integers(0, 9),
     ),
     max_size=60,
 )
@@ -147,26 +180,30 @@ def test_the_sum_of_all_shares_is_the_integral_of_the_containers(
     steps: list[tuple[int, str, int]], inputs: int, most: int, window: int
 ) -> None:
     one, now, running, owed = Meter(inputs, most, window), 0, list[str](), 0
-    history: list[tuple[int, int]] = [(0, 0)]  # when, and how many calls run from then on
+    history: list[Moment] = [(0, ())]
     counts: list[tuple[int, int]] = []
+    missed: set[str] = set()  # calls that reached no container
     tails: list[Tail] = []
     for number, (pause, what, which) in enumerate(steps):
         now += pause
         if what == "enter":
             one.enter(f"c{number}", (ANN, BOB)[which % 2], now)
             running.append(f"c{number}")
-        elif what == "leave" and running:
-            owed += one.leave(running.pop(which % len(running)), now)[0]
+        elif what in ("leave", "miss") and running:
+            call = running.pop(which % len(running))
+            missed |= {call} if what == "miss" else set()
+            owed += one.leave(call, now, reached=what == "leave")[0]
         elif what == "count":
             one.counted(which % 4, now)
             counts.append((now, which % 4))
         tails += one.closed(now)
-        history.append((now, len(running)))
+        history.append((now, tuple(running)))
     for call in running:
         owed += one.leave(call, now)[0]
     tails += one.closed(now, all=True)
     assert all(tail.gpu == sum(gpu for _, gpu in tail.shares) for tail in tails)
-    assert owed + sum(tail.gpu for tail in tails) == integral(history, counts, (inputs, most, window))
+    assert all(payer in (ANN, BOB) for tail in tails for payer, _ in tail.shares)
+    assert owed + sum(tail.gpu for tail in tails) == integral(history, missed, counts, (inputs, most, window))
 
 
 @given(
@@ -203,27 +240,38 @@ def test_what_the_platform_counts_runs_whether_it_is_busy_or_not_while_the_count
 
 
 def integral(
-    history: list[tuple[int, int]], counts: list[tuple[int, int]], shape: tuple[int, int, int]
+    history: list[Moment], missed: set[str], counts: list[tuple[int, int]], shape: tuple[int, int, int]
 ) -> int:
-    """The containers over time by the definition, added up from one moment of change to the next."""
+    """The containers over time by the definition, added up from one moment of change to the next.
+
+    What would be the share of a call that reached none is left out.
+    """
     inputs, most, window = shape
-    total, ended, last = 0, None, 0
+    total, ended, last, reached, idled = 0, None, 0, False, False
     for (start, calls), (stop, _) in pairwise(history):
         if calls:
-            ended, last = stop, min(most, ceil(calls / inputs))
+            reached = bool(set(calls) - missed) or (reached and not idled)
+            ended, last, idled = stop if reached else None, min(most, ceil(len(calls) / inputs)), False
+        idled = idled or (not calls and stop > start)
         ends = (ended or 0) + window
-        edges = sorted({start, stop, *(edge for edge in marks(counts, ends) if start < edge < stop)})
+        edges = sorted({start, stop, *(edge for edge in marks(counts, start, ends) if start < edge < stop)})
         for low, high in pairwise(edges):
             known = reported(counts, low)
             if calls:
-                total += (high - low) * (known or min(most, ceil(calls / inputs)))
+                total += shares((high - low) * (known or min(most, ceil(len(calls) / inputs))), calls, missed)
             elif ended is not None and low < ends:
                 total += (high - low) * (last if known is None else known)
     return total
 
 
-def marks(counts: list[tuple[int, int]], ends: int) -> list[int]:
-    return [ends, *(at + COUNTED for at, _ in counts)]
+def shares(taken: int, calls: tuple[str, ...], missed: set[str]) -> int:
+    """What of it is somebody's; what does not divide is the oldest one's."""
+    part, rest = divmod(taken, len(calls))
+    return sum(part + rest * (call == calls[0]) for call in calls if call not in missed)
+
+
+def marks(counts: list[tuple[int, int]], now: int, ends: int) -> list[int]:
+    return [ends, *[at + COUNTED for at, _ in counts if at <= now][-1:]]
 
 
 def reported(counts: list[tuple[int, int]], at: int) -> int | None:

@@ -176,7 +176,7 @@ async def test_a_container_is_not_waited_for_where_no_other_look_fits() -> None:
 
 async def test_a_container_is_waited_for_until_the_deadline() -> None:
     inner = Scripted("a", [COLD])
-    upstream = target(inner, Bounds(1, 0, 60.0, first_event=0.03, poll=0.001))
+    upstream = target(inner, Bounds(1, 0, 60.0, first_event=0.3, poll=0.001))
     assert isinstance(await refusal(run(upstream)), NoContainer)
     assert len(inner.calls) > 1
     assert upstream.pending == 0

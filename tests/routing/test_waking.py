@@ -23,7 +23,7 @@ from tests.serve.house import Container, Scripted, Visit, container, soon
 from tests.simulate.simulated import AT_ONCE, LONG, simulated
 
 BOUNDS = Bounds(8, 8, 60.0, first_event=60.0, poll=0.001)
-BRIEF = Bounds(8, 8, 60.0, first_event=0.05, poll=0.001)
+BRIEF = Bounds(8, 8, 60.0, first_event=0.5, poll=0.001)  # within which a busy machine asks once, too
 PATIENTLY = {"not-ready", "boot-never"}  # what is asked again until the time is over
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from gateway.routing.lifecycle import Lifecycle
-from tests.serve.house import BOUND, Visit, faster, house, soon
+from gateway.routing.visit import Bounds
+from tests.serve.house import BOUND, HELLO, Scripted, Visit, faster, house, soon
 from tests.serve.test_admin import JSON, WARM, call, in_turn, rows, there
+from tests.serve.test_gpu_seconds import Gated, Time, Works, model, rest
+
+SLEEPY = Bounds(8, 8, 1000.0, poll=0.0, window=20.0, sleeps=True)
 
 
 def test_how_long_it_boots_is_counted_from_the_first_question() -> None:
@@ -48,6 +54,46 @@ async def test_it_is_told_while_it_boots_and_no_longer() -> None:
             assert booting["aliases"] == ["gpt-4"]
             warm = await soon(until("warm"), bound)
         assert timed(warm)[:3] == ("warm", None, None)
+
+
+@pytest.mark.parametrize(
+    ("took", "sleeps", "told"), [(6.0, True, 6000), (0.5, True, None), (6.0, False, None)]
+)
+async def test_the_first_request_after_a_start_tells_that_it_waited_for_a_container(
+    took: float, sleeps: bool, told: int | None
+) -> None:
+    """Nothing was known of the upstream when it came; what booted shows with the answer."""
+    time = Time()
+    upstream = Scripted("u", [time.passing(took), *HELLO], [time.passing(3.0), *HELLO])
+    bounds = Bounds(8, 8, 1000.0, window=20.0, sleeps=sleeps)
+    works = Works(time, model(time, upstream, bounds=bounds))
+    first, second = dict((await works.ask()).said[0]["headers"]), await works.ask()
+    assert first[b"x-gateway-upstream-state"] == b"unknown"
+    assert first.get(b"x-gateway-boot-ms") == (None if told is None else b"%d" % told)
+    assert not any(name == b"x-gateway-boot-ms" for name, _ in second.said[0]["headers"])
+    assert [each.booted for each in works.records] == [(told or 0) / 1000, 0.0]
+    assert works.counted('modal_gateway_boot_wait_seconds_count{model="m"} 1.0') == (told is not None)
+
+
+async def test_all_who_were_sent_before_the_first_boot_was_over_have_waited_for_it() -> None:
+    time, upstream = Time(), Gated()
+    works = Works(time, model(time, upstream, bounds=SLEEPY))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):  # at 0, 0.5 and 1 s, of which nothing is known yet
+            group.create_task(works.ask())
+            await rest()
+            time.now += 0.5
+        time.now = 6.0
+        upstream.answer()
+        await rest()
+        group.create_task(works.ask())
+        await rest()
+        time.now = 8.0
+        while upstream.waiting:
+            upstream.answer()
+            await rest()
+    assert [each.state for each in works.records] == ["unknown"] * 3 + ["warm"]
+    assert [each.booted for each in works.records] == [6.0, 7.5, 7.0, 0.0]
 
 
 async def one(at: Any) -> dict[str, Any]:

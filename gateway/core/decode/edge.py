@@ -54,6 +54,7 @@ class _Text:
     message: str
     retry: Retry = "elsewhere"
     useless: bool = False  # tell clients not to retry
+    reached: bool = False  # a container has run for the call
 
 
 # The first that matches.
@@ -93,6 +94,7 @@ _TEXTS = (
         "The Modal function behind {at}.url ran into its timeout: raise timeout= there, or lower max_tokens.",
         retry="never",
         useless=True,
+        reached=True,
     ),
     _Text(
         modal.NOT_BY_GET,
@@ -100,6 +102,7 @@ _TEXTS = (
         "upstream_error",
         "Modal refused a request for a result: something between the gateway and {at}.url changes requests.",
         retry="never",
+        reached=True,
     ),
 )
 
@@ -125,12 +128,14 @@ def spoken(place: Place, body: bytes) -> GatewayError | None:
     text = body[len(PREFIX) : 500].decode("utf-8", "replace")
     for known in _TEXTS:
         if known.contains in text:
-            return known.kind(
+            error = known.kind(
                 known.message.format(at=place.at, credentials=place.credentials),
                 code=known.code,
                 headers=USELESS if known.useless else {},
                 retry=known.retry,
             )
+            error.reached = known.reached
+            return error
     return None
 
 

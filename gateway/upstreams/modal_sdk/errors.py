@@ -42,10 +42,17 @@ class NotSpawnable(UpstreamError):
     """Modal's SDK refuses the way the function is called; nothing ran. It may be a generator."""
 
     default_code = "upstream_refused"
+    reached = False
 
 
 def failed(error: BaseException, where: Where, *, ran: bool) -> GatewayError:
     """Our error for what the SDK raised; ``ran``: once the call was made, else before."""
+    made = _failed(error, where, ran)
+    made.reached = ran
+    return made
+
+
+def _failed(error: BaseException, where: Where, ran: bool) -> GatewayError:
     for kind in type(error).__mro__:
         if kind.__module__ == MODULE and (make := MADE.get(kind.__name__)):
             return make(where, ran)
