@@ -36,6 +36,7 @@ from gateway.identity.config import Providers
 from gateway.keys.terms import Expiry, refuse_twins
 from gateway.serve.images import ImageHost
 from gateway.serve.retention import Retain
+from gateway.store.config import Redis, Store
 from gateway.telemetry.trace import Spans
 from gateway.upstreams.kinds import UpstreamConfig
 from gateway.variables import expand
@@ -93,6 +94,12 @@ class ApiKey(_Section):
     tags: tuple[str, ...] = Field((), description="words to find it by")
     disabled: bool = Field(False, description="refused for now")
 
+    @model_validator(mode="after")
+    def _given_once(self) -> ApiKey:
+        if self.sha256 and self.key is not None and self.key.get_secret_value():
+            raise ValueError("give key or sha256, not both")
+        return self
+
     @property
     def digest(self) -> bytes | None:
         """SHA-256 of the key, 32 bytes; None if the key is empty."""
@@ -125,35 +132,6 @@ class Auth(_Section):
 class Admin(_Section):
     key: SecretStr = Field(SecretStr(""), description="key of the admin API; else MODAL_GATEWAY_ADMIN_KEY")
     console: bool = Field(True, description="serve the console at /")
-
-
-class Store(_Section):
-    """The database of keys and ledger."""
-
-    url: SecretStr | None = Field(
-        SecretStr("sqlite:///gateway.db"),
-        description="database of keys and ledger, relative to this file; null: neither is kept",
-    )
-    spool: str = Field("gateway.spool", description="folder of what is not in the database yet, relative too")
-    fsync: Literal["never", "batch", "always"] = Field(
-        "batch", description="when the spool is forced to disk: never, soon, or before each answer begins"
-    )
-    log_content: bool = Field(False, description="keep prompts and answers in the ledger")
-    retain_days: int = Field(400, ge=1, description="days for which each request stays in the ledger")
-    revocation_poll: float = Field(
-        0.5, gt=0, le=30, description="seconds between two looks for keys that were changed elsewhere"
-    )
-
-
-class Redis(_Section):
-    url: SecretStr | None = Field(
-        None, description="shared limits for several workers or gateways; empty means not set"
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value is not None and value.get_secret_value() else None
 
 
 class Reasoning(_Section):

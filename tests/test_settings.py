@@ -68,6 +68,12 @@ def model(**fields: Any) -> dict[str, Any]:
         ({"auth": {"mode": "open"}, **model()}, "auth.mode: "),
         ({"auth": {"keys": [{"name": "me", "sha256": "xyz"}]}, **model()}, "auth.keys[0].sha256: "),
         (
+            {"auth": {"keys": [{"name": "me", "key": "sk-1", "sha256": ABC}]}, **model()},
+            "auth.keys[0]: give key or sha256, not both",
+        ),
+        ({"store": {"url": "mysql://x"}, **model()}, "store.url: must begin with sqlite:/// or "),
+        ({"redis": {"url": "http://x"}, **model()}, "redis.url: must begin with redis://, rediss:// or "),
+        (
             {"auth": {"keys": [{"name": "me", "key": "sk-1"}, {"name": "me", "key": "sk-2"}]}, **model()},
             "auth.keys: two keys have the name me; each needs its own",
         ),

@@ -128,6 +128,7 @@ class Exchange:
         self._send = send
         self._identity = [(name, request_id.encode()) for name in named]
         self.status = 0  # 0 until headers were sent
+        self.ending: Callable[[], object] | None = None  # called before the last bytes of an answer go out
 
     @property
     def started(self) -> bool:
@@ -145,6 +146,8 @@ class Exchange:
         pairs = self._pairs(headers, content_type)
         pairs.append((b"content-length", b"%d" % len(body)))
         self.status = status
+        if self.ending is not None:
+            self.ending()
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -176,6 +179,8 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
+        if self.ending is not None:
+            self.ending()
         await self._send({"type": "http.response.body", "body": data})
 
     def _pairs(self, headers: Mapping[str, str], content_type: str) -> Pairs:

@@ -21,15 +21,14 @@ from gateway.store.tables import SUMS, days, hours, requests
 SWEEP = 1000  # rows removed in one transaction
 
 
-def book(engine: Engine, rows: Sequence[Row]) -> int:
-    """Insert what is not there yet, in one transaction; how many were new. Raises SQLAlchemy's errors."""
+def book(engine: Engine, rows: Sequence[Row]) -> None:
+    """Insert what is not there yet, in one transaction. Raises SQLAlchemy's errors."""
     with writing(engine) as connection:
         new = _inserted(connection, rows)
         fresh = {row[ID]: row for row in reversed(rows) if row[ID] in new}  # of the same id the first counts
         by_hour = sums(fresh.values(), HOUR)
         _add(connection, hours, by_hour)
         _add(connection, days, wider(by_hour, DAY))
-        return len(fresh)
 
 
 def sweep(engine: Engine, before: int) -> bool:

@@ -1,7 +1,8 @@
 """The ledger of one process: what ``serve`` calls.
 
-Rule: ``begin`` is awaited before the first byte of an answer, everything else returns at once and never
-raises. No SQL on the event loop, and none imported before the ledger starts.
+Rule: ``begin`` is awaited before the first byte of an answer; ``observe`` and ``idle`` return at once and
+never raise; questions wait for the database, in threads of their own, and raise ``LedgerUnavailable``. No SQL
+on the event loop, and none imported before the ledger starts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from gateway.core.errors import LedgerUnavailable
 from gateway.ledger.rows import BEGIN, END, Idle, Intent, line, of_idle, of_intent, of_record
 from gateway.record import Record
-from gateway.settings import ConfigError, Store
+from gateway.settings import ConfigError
+from gateway.store.config import Store
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 CLOSE = 10.0  # seconds for the database at the end
 ASK = 15.0  # seconds for an answer of the database
+CATCH_UP = 1.0  # seconds that a question waits for rows that are not booked yet
 RETRY_AFTER = "5"  # seconds
 
 log = logging.getLogger("gateway.ledger")
@@ -55,6 +59,7 @@ class Ledger:
         self._spool: Spool | None = None
         self._writer: Writer | None = None
         self._engine: Engine | None = None  # for questions; the writer has its own
+        self._asking: ThreadPoolExecutor | None = None
 
     def check(self) -> None:
         """Raise ``ConfigError`` if the configuration names what cannot be used; before a start."""
@@ -73,7 +78,7 @@ class Ledger:
         """Open the spool, and begin to take over what others left that are gone. Raises ``ConfigError``."""
         from gateway.ledger.spool import Spool
         from gateway.ledger.writer import Writer
-        from gateway.store.engine import open_engine
+        from gateway.store.engine import POOL, open_engine
 
         engine = partial(open_engine, self._store.url, self._folder)
         self._engine = await asyncio.to_thread(engine)
@@ -82,6 +87,7 @@ class Ledger:
             self._spool = Spool(path, self._store.fsync)
         except OSError as error:
             raise ConfigError(f"store.spool: {path} cannot be written: {error.strerror}") from None
+        self._asking = ThreadPoolExecutor(POOL, "ledger-questions")
         self._writer = Writer(engine, self._spool, self._store.retain_days, self._clock)
 
     async def aclose(self) -> None:
@@ -96,6 +102,9 @@ class Ledger:
             log.error("the ledger's database does not answer; the rest waits in the spool")
         finally:
             spool.release()
+            if self._asking is not None:
+                self._asking.shutdown(wait=False, cancel_futures=True)
+                self._asking = None
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
@@ -118,13 +127,17 @@ class Ledger:
             raise _refused() from None
 
     def observe(self, record: Record, content: Mapping[str, Any] | None = None) -> None:
-        """Note its end, or that it was refused before it began; ``content`` counts if it is to be kept."""
+        """Note its end, or that it was refused before it began; ``content`` counts if it is to be kept.
+
+        Afterwards a killed process does not take it along.
+        """
         begun = record.request_id in self._running
         self._running.discard(record.request_id)
         if self._spool is None or (self._spool.stuck and not begun):  # else whoever is refused could pile up
             return
         kept = content if self._store.log_content else None
         self._spool.end((line(END, of_record(record, kept)),))
+        self._spool.flush()
 
     def idle(self, rows: Iterable[Idle]) -> None:
         """Note containers that waited for nobody."""
@@ -139,21 +152,31 @@ class Ledger:
         return Spent(*await self._asked(lambda writer: writer.spent(scope, id, int(since * 1000))))
 
     async def ask(self, question: Callable[[Engine], T]) -> T:
-        """The answer of the database, in a thread. Raises ``LedgerUnavailable``."""
+        """The answer of the database, with all that this process has noted where it takes that in at once.
+
+        In one of as many threads as it has connections. Raises ``LedgerUnavailable``.
+        """
         from sqlalchemy.exc import SQLAlchemyError
 
         from gateway.store.engine import Replaced
 
         engine = self._engine
-        if engine is None:
+        if engine is None or self._asking is None:
             raise _unreachable()
+        await self._catch_up()
         try:
-            return await asyncio.to_thread(question, engine)
+            return await asyncio.get_running_loop().run_in_executor(self._asking, question, engine)
         except Replaced:
             await self._reopen(engine)
             raise _unreachable() from None
         except SQLAlchemyError:
             raise _unreachable() from None
+
+    async def _catch_up(self) -> None:
+        if self._spool is not None and self._writer is not None:
+            booked = asyncio.wrap_future(self._writer.call(self._writer.catch_up))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(booked, CATCH_UP)
 
     async def _reopen(self, old: Engine) -> None:
         """From now on questions go to the database that is there now."""

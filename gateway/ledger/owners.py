@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ def held(folder: Path, owner: str) -> int:
 
 
 def taken_over(folder: Path, owner: str) -> int | None:
-    """The lock of an owner that is gone; None while it lives."""
+    """The lock of an owner that is gone; None while it lives. Raises ``OSError`` if it cannot be opened."""
     try:
         lock = os.open(lock_of(folder, owner), os.O_RDWR)
     except FileNotFoundError:
@@ -49,11 +50,11 @@ def taken_over(folder: Path, owner: str) -> int | None:
     return lock
 
 
-def being_taken_over(folder: Path) -> bool:
-    """Whether files of somebody who is gone wait here, no matter who reads them."""
+def being_taken_over(folder: Path, but: Container[str] = ()) -> bool:
+    """Whether files of somebody who is gone wait here, no matter who reads them, ``but`` those of these."""
     for owner in owners(folder):
-        with suppress(FileNotFoundError):
-            if lock_of(folder, owner).stat().st_size:
+        with suppress(OSError):
+            if owner not in but and lock_of(folder, owner).stat().st_size:
                 return True
     return False
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from gateway.keys.terms import reserved
 from gateway.ledger.ranges import Part, iso, parts
 from gateway.ledger.rows import CLIENT_LEFT, DAY, HOUR, LEFT
 from gateway.store.engine import reading
@@ -38,6 +39,7 @@ Per: TypeAlias = Literal["hour", "day"]
 Scope: TypeAlias = Literal["key", "team", "model"]
 
 PAGE = 1000  # rows read at once
+LOOKS = 10  # hours in which the last answers of a model are looked for
 LINES = 20_000  # of an answer over HTTP, 5 MB of JSON: 640 keys on each day of a month
 WIDTHS: Mapping[Per, int] = {"hour": HOUR, "day": DAY}  # milliseconds
 SHOWN = tuple(str(column.name) for column in requests.columns if column.name != "content")
@@ -166,8 +168,13 @@ def newest(
 
 
 def _searched(connection: Connection, asked: Asked, failed: bool | None) -> list[Part]:
-    """Where to look, the latest first: of what is narrowed down, the hours that the sums say have any."""
+    """Where to look, the latest first: of what is narrowed down, the hours that the sums say have any.
+
+    A sum has the newest name of its key alone, so it says nothing of a name that a key had before.
+    """
     whole = _rows_of(asked)
+    if asked.key is not None and not reserved(asked.key):
+        asked = asked._replace(key=None)
     if failed is None and not asked.narrowed:
         return [whole]
     least = hours.c.errors if failed is False else 0  # requests that are not meant
@@ -196,6 +203,27 @@ def one(engine: Engine, id: str) -> dict[str, Any] | None:
     with reading(engine) as connection:
         row = connection.execute(select(requests).where(requests.c.id == id)).mappings().one_or_none()
     return None if row is None else {str(name): row[name] for name in row} | {"time": iso(row["time"])}
+
+
+def lately(engine: Engine, model: str, most: int) -> list[tuple[int | None, int | None, int]]:
+    """Cost, GPU time and tokens of the last answers of a model, the newest first.
+
+    Of those that were whole, and of the last ``LOOKS`` hours that had any.
+    """
+    row, found = requests.c, list[tuple[int | None, int | None, int]]()
+    some = select(hours.c.bucket).where(hours.c.model == model, hours.c.requests > hours.c.errors)
+    some = some.distinct().order_by(hours.c.bucket.desc()).limit(LOOKS)
+    well = row.kind == "request", row.model == model, row.status == 200, row.code.is_(None), ~row.lost
+    query = select(row.cost, row.gpu_ns, row.completion_tokens).where(*well, row.tokens_source.is_not(None))
+    query = query.order_by(row.time.desc(), row.id.desc())
+    with reading(engine) as connection:
+        for bucket in list(connection.execute(some).scalars()):
+            within = _within(requests, Part("rows", bucket, bucket + HOUR))
+            answers = connection.execute(query.where(within).limit(most - len(found)))
+            found += [(cost, gpu, int(tokens)) for cost, gpu, tokens in answers]
+            if len(found) >= most:
+                break
+    return found
 
 
 def _rows_of(asked: Asked) -> Part:

@@ -1,7 +1,7 @@
 """Reading a spool: the rows that are complete, and which files are needed no more.
 
 Rule: memory is bounded by the requests that run at the same time, not by the files. A file goes once all its
-rows are in the database and all requests that began in it have ended. What cannot be read is logged and the
+rows are in the database and all requests that began in it have ended. What is damaged is logged and its
 file put aside; it holds up nothing. Knows no database.
 """
 
@@ -44,7 +44,7 @@ class Reading:
         """Rows of requests that ended, at most ``BATCH``; none where there are no more yet.
 
         The same again until they are ``booked``, which is to be called for none too. ``newest`` is the file
-        that is still written to and its valid bytes; None for an owner that is gone.
+        that is still written to and its valid bytes; None for an owner that is gone. Raises ``OSError``.
         """
         while not self._taken:
             end = self._end(newest)

@@ -58,6 +58,7 @@ class Spool:
         self._closed = False
         self._syncing: asyncio.Future[None] | None = None
         self._unsynced: list[asyncio.Future[None]] | None = None  # None: all is on disk
+        self._behind: list[int] = []  # files that ended since the last sync began
         self._overdue = False  # what came during a sync is due before it ended
         self._complained = float("-inf")
         self._next_file()
@@ -136,7 +137,7 @@ class Spool:
         settle(self._forcing + unsynced, Unforced(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
         if self._ends:
             log.error("the spool could not be written: the ends of %d requests are lost", len(self._ends))
-        self._disk.submit(_close, self._file, self._fsync != "never")
+        self._disk.submit(_close, [*self._behind, self._file], self._fsync != "never")
         self._disk.shutdown(wait=False)
 
     def release(self) -> None:
@@ -175,8 +176,10 @@ class Spool:
             raise
         if self._fsync != "never":
             self._disk.submit(_sync_folder, self.folder)
-        if self._file >= 0:
-            self._disk.submit(_close, self._file, self._fsync != "never")
+        if self._file >= 0 and self._fsync == "never":
+            self._disk.submit(os.close, self._file)
+        elif self._file >= 0:  # who waits for its sync has to hear of its failure
+            self._behind.append(self._file)
         self._file, self._mark, self.written = file, mark(path, file), (number, len(data))
 
     def _renew(self) -> None:
@@ -220,7 +223,8 @@ class Spool:
             self._overdue = self._unsynced is not None
             return
         self._forcing, self._unsynced, self._overdue = self._unsynced, None, False
-        self._syncing = self._loop.run_in_executor(self._disk, os.fsync, self._file)
+        behind, self._behind = self._behind, []
+        self._syncing = self._loop.run_in_executor(self._disk, _sync, self._file, behind)
         self._syncing.add_done_callback(self._forced)
 
     def _forced(self, done: asyncio.Future[None]) -> None:
@@ -247,14 +251,28 @@ def settle(waiting: Iterable[asyncio.Future[None]], error: OSError | None) -> No
                 each.set_exception(error)
 
 
-def _close(file: int, sync: bool) -> None:
-    try:
-        if sync:
+def _sync(newest: int, behind: Iterable[int]) -> None:
+    """Force these files to disk, and close those that ended. Raises ``OSError`` after all were tried."""
+    failed: OSError | None = None
+    for file in (*behind, newest):
+        try:
             os.fsync(file)
-    except OSError as error:
-        log.error("the spool could not be forced to disk: %s", error.strerror)
-    finally:
-        os.close(file)
+        except OSError as error:
+            failed = error
+    _close(behind, sync=False)
+    if failed is not None:
+        raise failed
+
+
+def _close(files: Iterable[int], sync: bool) -> None:
+    for file in files:
+        try:
+            if sync:
+                os.fsync(file)
+        except OSError as error:
+            log.error("the spool could not be forced to disk: %s", error.strerror)
+        finally:
+            os.close(file)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """The one thread that brings rows from the spool into the database.
 
 Rule: what is in the database came from the spool, so there is one way: reading on where the last commit
-ended, in our own files and in those of processes that are gone. Without the database the rows stay where they
-are; it is asked again, less and less often. Knows nothing about requests.
+ended, in our own files and in those of processes that are gone, which hold up nothing if they cannot be read.
+Without the database rows stay where they are; it is asked less and less often. Knows nothing about requests.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SWEEP = 3600.0  # seconds between two looks for rows that are too old
 SLICE = 20  # batches of rows of others, or too old, until our own come first again
 FIRST = 1.5  # seconds that a question waits for what others left before this process began
 AGAIN = 0.02  # seconds between two looks at what another process reads
+BARRED = 60.0  # seconds until files of others that cannot be read are tried again
 PAUSE = 0.5, 10.0  # seconds until the database is asked again, at first and at most
 
 log = logging.getLogger("gateway.ledger")
@@ -51,7 +52,6 @@ class Health(NamedTuple):
 
     reachable: bool  # the database
     waiting: int  # bytes of the spool that are not in it
-    booked: int  # rows that this process brought there
     spoiled: int  # rows that it would not take at all
 
 
@@ -70,13 +70,14 @@ class Writer:
         self._engine: Engine | None = None
         self._own = Reading(spool.folder, spool.owner)
         self._gone: dict[int, Reading] = {}  # by the lock that is held of it
+        self._barred: dict[str, float] = {}  # whose files cannot be read, and when they are tried again
         self._pause = 0.0
         self._readable = True  # the spool
         self._again = 0.0  # the database is left alone until then
         self._look = self._sweep = 0.0
         self._began = False  # all that was left before us is in the database
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.health = Health(True, 0, 0, 0)
+        self.health = Health(True, 0, 0)
         threading.Thread(target=self._run, name="ledger", daemon=True).start()
 
     def call(self, work: Callable[[], T]) -> Future[T]:
@@ -93,8 +94,12 @@ class Writer:
         self._jobs.put(job)
         return result
 
+    def catch_up(self) -> None:
+        """Book what this process wrote so far, if the database can be reached."""
+        self._tick(alone=True)
+
     def settle(self) -> None:
-        """Book all that was written so far, here and by those that are gone. Raises ``Unreachable``."""
+        """Book what was written so far, here and, if it can be read, by the gone. Raises ``Unreachable``."""
         self._look = 0.0
         while True:
             if not self._tick():
@@ -133,7 +138,7 @@ class Writer:
             self._look = 0.0
             if not self._tick():
                 return False
-            if not self._gone and not being_taken_over(self._folder):
+            if not self._gone and not being_taken_over(self._folder, self._barred):
                 self._began = True
             elif time.monotonic() >= end:
                 return False
@@ -191,7 +196,7 @@ class Writer:
             return
         if now >= self._look:
             self._look = now + LOOK
-            self._recover(self._engine)
+            self._recover(self._engine, now)
         if now >= self._sweep:
             before = (int(self._clock() * 1000) - self._retain) // DAY * DAY
             for _ in range(SLICE):
@@ -213,7 +218,8 @@ class Writer:
     def _book(self, engine: Engine, rows: list[Row]) -> bool:
         """False if one of them cannot be booked at all."""
         try:
-            self._tell(new=book(engine, rows))
+            book(engine, rows)
+            self._tell()
             return True
         except (DataError, IntegrityError, OverflowError) as error:
             if len(rows) == 1:
@@ -223,24 +229,45 @@ class Writer:
         singly = [self._book(engine, [row]) for row in rows]
         return all(singly)
 
-    def _recover(self, engine: Engine) -> None:
-        """Take over from processes that are gone; requests that they never ended become rows as lost."""
+    def _recover(self, engine: Engine, now: float) -> None:
+        """Take over from processes that are gone."""
+        there = owners(self._folder)
+        self._barred = {owner: again for owner, again in self._barred.items() if owner in there}
         known = {reading.owner for reading in self._gone.values()} | {self._spool.owner}
-        for owner in owners(self._folder):
-            if owner not in known and (lock := taken_over(self._folder, owner)) is not None:
-                self._gone[lock] = Reading(self._folder, owner)
-        for lock, reading in list(self._gone.items()):
-            if not self._drain(engine, reading):
-                self._look = 0.0
+        for owner in there:
+            if owner in known or now < self._barred.get(owner, now):
                 continue
-            lost = reading.unfinished()
-            for at in range(0, len(lost), BATCH):
-                self._book(engine, lost[at : at + BATCH])
-            if lost:
-                log.warning("%d requests were lost with the process that served them", len(lost))
-            reading.forget()
+            try:
+                if (lock := taken_over(self._folder, owner)) is not None:
+                    self._gone[lock] = Reading(self._folder, owner)
+            except OSError as error:
+                self._bar(owner, error)
+        for lock, reading in list(self._gone.items()):
+            try:
+                if not self._inherit(engine, reading):
+                    self._look = 0.0
+                    continue
+            except OSError as error:
+                self._bar(reading.owner, error)
             del self._gone[lock]
             os.close(lock)
+
+    def _inherit(self, engine: Engine, reading: Reading) -> bool:
+        """Book some rows of one that is gone; true if that was all: what never ended becomes rows as lost."""
+        if not self._drain(engine, reading):
+            return False
+        lost = reading.unfinished()
+        for at in range(0, len(lost), BATCH):
+            self._book(engine, lost[at : at + BATCH])
+        if lost:
+            log.warning("%d requests were lost with the process that served them", len(lost))
+        reading.forget()
+        return True
+
+    def _bar(self, owner: str, error: OSError) -> None:
+        if owner not in self._barred:
+            log.error("%s.* in the spool cannot be read; rows there wait: %s", owner, _said(error))
+        self._barred[owner] = time.monotonic() + BARRED
 
     def _unread(self, error: OSError) -> None:
         self._later()
@@ -262,12 +289,11 @@ class Writer:
             self._engine.dispose()
             self._engine = None  # what comes back may be another, or empty
 
-    def _tell(self, *, reachable: bool | None = None, new: int = 0, spoiled: int = 0) -> None:
+    def _tell(self, *, reachable: bool | None = None, spoiled: int = 0) -> None:
         old = self.health
         self.health = Health(
             old.reachable if reachable is None else reachable,
             self._own.waiting(self._spool.written),
-            old.booked + new,
             old.spoiled + spoiled,
         )
 

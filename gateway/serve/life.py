@@ -1,7 +1,8 @@
 """The frame of a request that calls a model: it begins, is answered or refused, and leaves one record.
 
-Rule: whatever happens, one ``finally`` makes the record and closes the books. A failure before the headers is
-a status; after them the stream already carries it, and returning without an end makes the server cut the
+Rule: one record, and the books closed once, whatever happens: before the last bytes go out, so that nothing
+of what a client has whole is lost with a killed process. A failure before the headers is a
+status; after them the stream already carries it, and returning without an end makes the server cut the
 connection, which no client takes for a complete answer. Knows nothing about how a request is answered.
 """
 
@@ -36,20 +37,30 @@ class Life:
     ) -> None:
         """Await ``serving``; ``record`` makes the record from the status and the time of the end."""
         service, job = self.service, self.job
+        made: Record | None = None
+
+        def close() -> Record:
+            nonlocal made
+            if made is None:
+                made = self._made(record)
+                service.books.close(job, made)
+            return made
+
         service.began()
         service.answering.add(job.request_id)
+        self.exchange.ending = close
         try:
             await answering(serving, receive, self.exchange, self._refused)
         except ClientGone:
             job.client_left = True
         finally:
             service.answering.discard(job.request_id)
-            made = self._made(record)
-            service.books.close(job, made)
+            self.exchange.ending = None  # it would be a cycle
+            ended = close()
             for observe in service.observe:
-                observe(made)
+                observe(ended)
             if service.traced is not None and job.trace is not None:
-                service.traced(made, job)
+                service.traced(ended, job)
 
     def _refused(self, error: GatewayError) -> bytes:
         """Take the error down; the body that tells of it."""
@@ -57,6 +68,8 @@ class Life:
         job.code = error.code or error.type
         if job.tries:
             error.headers.setdefault("x-gateway-upstream-state", job.visits[0].state)
+        if job.lease is not None:
+            error.headers = {**job.lease.headers, **error.headers}
         return self.refusal(error, job.request_id)
 
     def _made(self, record: Callable[[int, float], Record]) -> Record:

@@ -1,5 +1,6 @@
 """The database of keys and ledger: SQLite beside the configuration, or PostgreSQL for several machines.
 
+    config.py      its keys in the configuration, and those of Redis
     engine.py      a URL becomes an engine; transactions that read or write
     tables.py      the tables
     schema.py      brings a database up to them

@@ -1,8 +1,8 @@
 """One database behind a URL: SQLite or PostgreSQL, as a SQLAlchemy engine.
 
-Rule: synchronous, for threads that are not the event loop's. No wait is without a bound, not even for a
-server that takes a connection and then says nothing. Errors name no parameter and no password. Knows no
-table.
+Rule: synchronous, for threads that are not the event loop's. A wait for a lock, a connection, a server or an
+answer has a bound, even if a server takes a connection and then says nothing; what SQLite writes takes the
+time that it takes. Errors name no parameter and no password. Knows no table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from gateway.settings import ConfigError
 
 BUSY = 5.0  # seconds for a lock, a connection, a place in the pool
 AGAIN = 0.01  # seconds until a lock that SQLite does not wait for is asked for again
-SILENCE = 30.0  # seconds for a transaction of a server elsewhere
+SILENCE = 30.0  # seconds for a transaction of a server elsewhere, or a question to SQLite
+STOP = 0.1  # seconds until SQLite is stopped again, if it was between two statements
 POOL = 4  # connections of one process
 HIDDEN = ("password", "sslpassword")  # options that an engine would show
 
@@ -92,8 +93,8 @@ def writing(engine: Engine, bound: float | None = None) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine, bound: float | None = None) -> Iterator[Connection]:
-    """A transaction that sees one state of the database; ``bound`` as with ``writing``."""
-    with _connected(engine) as connection, _bounded(connection, bound):
+    """A transaction that sees one state of the database; ``bound`` as with ``writing``, for SQLite too."""
+    with _connected(engine) as connection, _bounded(connection, bound), _stopped(connection, bound):
         yield connection
 
 
@@ -225,6 +226,29 @@ def _bounded(connection: Connection, seconds: float | None) -> Iterator[None]:
             yield
         finally:
             timer.cancel()
+
+
+@contextmanager
+def _stopped(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """What SQLite computes ends with an error after this time: it has no limit of its own."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    ended = threading.Event()
+    driver: Any = connection.connection.driver_connection
+    watch = threading.Thread(target=_stop, args=(driver, ended, seconds or SILENCE), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()  # else it could stop who has the connection next
+
+
+def _stop(driver: sqlite3.Connection, ended: threading.Event, seconds: float) -> None:
+    while not ended.wait(seconds):
+        driver.interrupt()
+        seconds = STOP
 
 
 def _cut(line: socket.socket) -> None:

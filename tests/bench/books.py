@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from gateway.ledger import Ledger
-from gateway.settings import Store
+from gateway.store.config import Store
 from tests.ledger.books import FOREVER, intent, record
 
 ROUNDS = 5

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Table, select
 from gateway.core.events import Usage
 from gateway.ledger import Intent, Ledger
 from gateway.record import Record
-from gateway.settings import Store
+from gateway.store.config import Store
 from gateway.store.engine import open_engine, reading
 from gateway.store.tables import days, hours, requests
 

@@ -121,18 +121,32 @@ async def test_they_are_narrowed_down(database_url: str, tmp_path: Path) -> None
             assert await ids(until="2026-11-01T12:00:01") == ["good"]
 
 
+async def test_a_key_is_found_by_a_name_that_it_had_earlier_in_the_hour(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with books(database_url, tmp_path) as ledger:
+        for number, name in enumerate(("old", "old", "new")):
+            await served(ledger, f"r{number}", NOON + number, key_id="key_1", key=name)
+        await ledger.settle()
+        async with pages(ledger) as client:
+            found = [[row["id"] for row in await listed(client, key=key)] for key in ("old", "new", "key_1")]
+            good = await listed(client, key="old", status="ok")
+    assert found == [["r1", "r0"], ["r2"], ["r2", "r1", "r0"]]
+    assert [row["id"] for row in good] == found[0]
+
+
 async def test_what_is_narrowed_down_comes_in_pages_over_many_hours(
     database_url: str, tmp_path: Path
 ) -> None:
     async with books(database_url, tmp_path) as ledger:
         for number in range(60):
-            key, status = ("k1", 200) if number % 3 else ("k2", 503 if number % 2 else 200)
+            key, status = ("k1", 200) if number % 3 else ("key_2", 503 if number % 2 else 200)
             at = NOON + number * 1000  # some hours have none of a kind
             await served(ledger, f"r{number:02}", at, key_id=key, key=key, status=status)
         await ledger.settle()
         async with pages(ledger) as client:
             every = await listed(client, limit=200)
-            for key, status in itertools.product((None, "k1", "k2"), (None, "ok", "error")):
+            for key, status in itertools.product((None, "k1", "key_2"), (None, "ok", "error")):
                 query = {name: value for name, value in (("key", key), ("status", status)) if value}
                 wanted = [
                     row["id"]
@@ -143,8 +157,8 @@ async def test_what_is_narrowed_down_comes_in_pages_over_many_hours(
                 for limit in (1, 5, 50):
                     assert [row["id"] for row in await listed(client, **query, limit=limit)] == wanted
             since, until = "2026-11-01T13:30", "2026-11-01T20:10"
-            some = await listed(client, key="k2", since=since, until=until, limit=3)
-            inside = [row for row in every if since < row["time"] < until and row["key_id"] == "k2"]
+            some = await listed(client, key="key_2", since=since, until=until, limit=3)
+            inside = [row for row in every if since < row["time"] < until and row["key_id"] == "key_2"]
             assert some == inside != []
 
 

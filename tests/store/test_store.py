@@ -198,6 +198,17 @@ def test_a_foreign_lock_is_waited_for_only_so_long(tmp_path: Path, monkeypatch: 
             assert revision(connection) is None
 
 
+def test_a_question_to_sqlite_ends_in_its_time(tmp_path: Path) -> None:
+    counted = "SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < :most"
+    count = text(f"WITH RECURSIVE c(x) AS ({counted}) SELECT count(*) FROM c")
+    with opened(f"sqlite:///{tmp_path / 'gateway.db'}") as engine:
+        with pytest.raises(OperationalError, match="interrupted"), reading(engine, 0.01) as connection:
+            time.sleep(0.05)  # its time ends between two statements
+            connection.execute(count, {"most": 20_000_000})
+        with reading(engine) as connection:
+            assert connection.execute(count, {"most": 200_000}).scalar() == 200_000
+
+
 def test_a_file_that_another_one_makes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite itself refuses the change of its journal at once, however long it may wait."""
     path = tmp_path / "gateway.db"
