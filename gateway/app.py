@@ -27,8 +27,8 @@ from gateway.dispatch import HOT, OLD, PROMPTS, TEXTS, TURNS, App, Dispatch, cor
 from gateway.fleet import Fleet
 from gateway.identity.tokens import Tokens
 from gateway.keys import push
-from gateway.keys.book import Book
-from gateway.keys.desk import Desk
+from gateway.keys.key_cache import KeyCache
+from gateway.keys.key_store import KeyStore
 from gateway.keys.pages import KeyPages
 from gateway.keys.running import Running
 from gateway.ledger import Ledger
@@ -144,18 +144,18 @@ class Routed(Protocol):
 
 
 class Furniture(NamedTuple):
-    """What is made once at start; ``desk`` and ``ledger`` are None where nothing is kept.
+    """What is made once at start; ``key_store`` and ``ledger`` are None where nothing is kept.
 
     ``sessions`` are None where there is no console; ``watch`` is what its overview shows.
     """
 
     service: Service
     upkeep: Upkeep
-    book: Book
+    key_cache: KeyCache
     tokens: Tokens
     sessions: Sessions | None
     watch: Watch
-    desk: Desk | None
+    key_store: KeyStore | None
     ledger: Ledger | None
 
 
@@ -163,7 +163,7 @@ def _operators(settings: Settings, site: Site, made: Furniture, world: World) ->
     """The admin API, and the console, which shows it."""
     service, sessions, ledger = made.service, made.sessions, made.ledger
     admin = Admin(service, settings, made.upkeep.sightings, sessions, loopback=site.loopback)
-    keys = KeyPages(admin, made.book, made.desk, lambda: service.books.leases.scopes.teams)
+    keys = KeyPages(admin, made.key_cache, made.key_store, lambda: service.books.leases.scopes.teams)
 
     async def budgeted() -> list[Holder]:
         return [*await keys.budgeted(), *made.tokens.budgeted()]
@@ -179,30 +179,32 @@ def _operators(settings: Settings, site: Site, made: Furniture, world: World) ->
     ]
     if sessions is None:
         return pages
-    features = Features(settings.auth.mode, keys=made.desk is not None, ledger=ledger is not None)
+    features = Features(
+        settings.auth.mode, keys=made.key_store is not None, ledger=ledger is not None, workers=site.workers
+    )
     tickets = site.tickets or Tickets(world.time)
     return [*pages, SessionPages(admin, sessions, tickets, features), Files()]
 
 
 def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World) -> Furniture:
     metrics, tracing = observed.metrics, observed.tracing
-    fleet = Fleet(site.folder, world.monotonic, site.workers)
+    fleet = Fleet(site.folder, world.monotonic, site.workers, show_wire=settings.server.show_wire)
     plan = fleet.plan(settings)
     fleet.adopt(plan)
     metrics.watch(lambda: fleet.targets)
     kept = site.store and settings.store.url is not None
     ledger = Ledger(settings.store, site.folder) if kept else None
     tell = partial(push.tell, settings.redis.url) if settings.redis.url is not None else None
-    desk = Desk(settings.store.url, site.folder, tell) if kept else None
-    book = Book(settings.auth, desk, world.monotonic, lambda id: running.end(id))
+    key_store = KeyStore(settings.store.url, site.folder, tell) if kept else None
+    key_cache = KeyCache(settings.auth, key_store, world.monotonic, lambda id: running.end(id))
     tokens = Tokens(world.time, world.monotonic, lambda: running.end_dead())
-    running = Running(lambda caller: book.opens(caller) or tokens.opens(caller))
+    running = Running(lambda caller: key_cache.opens(caller) or tokens.opens(caller))
     tokens.configure(settings.auth.oidc)
     leases = Leases(
         _limiter(settings, site, world), Scopes(settings.teams), partial(_spent, ledger), world.time
     )
     sessions = _sessions(settings, site, world)
-    verifiers = Verifiers(book, tokens, sessions)
+    verifiers = Verifiers(key_cache, tokens, sessions)
     service = Service(
         limits=settings.server,
         keys=Keys(settings.auth, verifiers, any_host=site.any_host, time=world.time),
@@ -220,11 +222,11 @@ def _furnished(settings: Settings, site: Site, observed: Telemetry, world: World
         service.trace, service.traced = tracing.begin, tracing.observe
     metrics.keep(service.books)
     if ledger is not None:
-        metrics.booking(ledger.health)
+        metrics.booking(ledger.health, ledger.refused)
     metrics.streaming(lambda: service.streams)
-    upkeep = Upkeep(service, fleet, book, ledger, tokens)
+    upkeep = Upkeep(service, fleet, key_cache, ledger, tokens)
     watch = Watch(observed.sums, world.time, site.shared)
-    return Furniture(service, upkeep, book, tokens, sessions, watch, desk, ledger)
+    return Furniture(service, upkeep, key_cache, tokens, sessions, watch, key_store, ledger)
 
 
 def _sessions(settings: Settings, site: Site, world: World) -> Sessions | None:

@@ -19,7 +19,7 @@ from gateway.routing.routes import Deployment, Routes
 from gateway.routing.target import Target
 from gateway.settings import Settings
 from gateway.upstreams.kinds import Config
-from gateway.upstreams.wire import shown
+from gateway.upstreams.wire import secrets_in, shown
 
 
 class Member(NamedTuple):
@@ -36,17 +36,23 @@ class Plan:
 
     routes: Routes
     members: Mapping[tuple[str, str], Member]
+    secrets: frozenset[str] = frozenset()  # what may not be printed
 
 
 class Fleet:
     """``folder`` is where relative paths start; ``clock`` gives monotonic seconds.
 
-    ``workers``: processes with a fleet like this one.
+    ``workers``: processes with a fleet like this one. ``show_wire``: whether calls are printed, of upstreams
+    that a later configuration brings too.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float], workers: int = 1) -> None:
+    def __init__(
+        self, folder: Path, clock: Callable[[], float], workers: int = 1, *, show_wire: bool = False
+    ) -> None:
         self._folder = folder
         self._making = Making(clock, workers=workers)
+        self._show_wire = show_wire
+        self._secrets: frozenset[str] = frozenset()
         self._members: Mapping[tuple[str, str], Member] = {}
 
     @property
@@ -66,15 +72,17 @@ class Fleet:
             models.append(made := deployment(name, entry, self._folder, making))
             for config, target in zip(entry.upstreams, made.upstreams, strict=True):
                 members[name, target.name] = Member(config, made, target)
-                if settings.server.show_wire:
-                    target.send = shown(target.inner, config, _on_standard_error)
-        return Plan(Routes(models, settings.default_model), members)
+                if self._show_wire and self._known(name, target.name, config) is None:
+                    target.send = shown(target.inner, lambda: self._secrets, _on_standard_error)
+        secrets = secrets_in(settings) if self._show_wire else frozenset()
+        return Plan(Routes(models, settings.default_model), members, secrets)
 
     def adopt(self, plan: Plan) -> list[Member]:
         """This is the fleet from now on; the members that are no longer of it."""
         kept = {id(member.target) for member in plan.members.values()}
         gone = [member for member in self._members.values() if id(member.target) not in kept]
         self._members = plan.members
+        self._secrets |= plan.secrets  # what was one may still be in use
         return gone
 
     def _known(self, model: str, name: str, config: Config) -> Target | None:

@@ -11,25 +11,30 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from gateway.core.errors import KeysUnavailable
+from gateway.core.errors import KeysUnavailable, LedgerUnavailable
 from gateway.fleet import Fleet, Member
 from gateway.identity.tokens import Tokens
 from gateway.keys import push
-from gateway.keys.book import Book
+from gateway.keys.key_cache import KeyCache
 from gateway.ledger import Ledger
+from gateway.limits.means import LAST, Took
 from gateway.routing.observations import Sightings
 from gateway.routing.routes import Routes
 from gateway.serve.images import Images
 from gateway.serve.retention import Retain
 from gateway.serve.service import Service
-from gateway.settings import Admin, Redis, Settings, Store
+from gateway.settings import Admin, Settings
+from gateway.store.config import Redis, Store
 from gateway.telemetry.trace import Spans
 from gateway.warming.schedules import Rota, Schedule, schedules
 
 CLOSE = 20.0  # seconds for each upstream at the end
 AGAIN = 1.0  # seconds after a chore failed
+WELL = 60.0  # seconds after which one that failed goes well again
+RECALL = 2.0  # seconds for what the ledger knows of models at the start; then it is asked again beside
 BOOK = 2.0  # seconds between two looks for containers that have stopped waiting
 RETIRE = 0.5  # seconds between two looks whether an upstream that is gone may still be used
 FIXED = {
@@ -57,18 +62,19 @@ class Closes(Protocol):
 
 
 class Upkeep:
-    """``book`` has the keys, ``tokens`` those of identity providers; no ``ledger`` where nothing is kept."""
+    """``tokens`` are those of identity providers; no ``ledger`` where nothing is kept."""
 
     def __init__(
-        self, service: Service, fleet: Fleet, book: Book, ledger: Ledger | None, tokens: Tokens
+        self, service: Service, fleet: Fleet, key_cache: KeyCache, ledger: Ledger | None, tokens: Tokens
     ) -> None:
         self.sightings = Sightings(service.world.monotonic)
         self._service = service
         self._fleet = fleet
-        self._book = book
+        self._key_cache = key_cache
         self._ledger = ledger
         self._tokens = tokens
         self._rota = Rota(service.world.time)
+        self._recalled: set[str] = set()  # models
         self._retiring: set[asyncio.Task[None]] = set()
         self._adopting = asyncio.Lock()
 
@@ -80,11 +86,13 @@ class Upkeep:
             if self._ledger is not None:
                 await self._ledger.start()
                 stack.push_async_callback(self._ledger.aclose)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._recall(self._ledger), RECALL)
             await stack.enter_async_context(self._service.books.leases.running())
             stack.push_async_callback(self._end_retiring)
-            if self._book.stored:
-                with suppress(KeysUnavailable):  # the book says so itself
-                    await self._book.look()
+            if self._key_cache.stored:
+                with suppress(KeysUnavailable):  # the cache says so itself
+                    await self._key_cache.look()
             stack.callback(self._book_idle, all=True)
             chores = {**self._chores(settings), **more}
             tasks = [asyncio.get_running_loop().create_task(_kept_up(*chore)) for chore in chores.items()]
@@ -108,8 +116,9 @@ class Upkeep:
                 service.images = images
             service.limits = new.server
             service.books.leases.scopes.teams = new.teams
-            self._book.configure(new.auth)
-            self._tokens.configure(new.auth.oidc)
+            if new.auth.mode == old.auth.mode:  # else its keys wait for the restart, too
+                self._key_cache.configure(new.auth)
+                self._tokens.configure(new.auth.oidc)
             try:
                 await self._rota.keep(kept)  # before what is gone is closed: its platform has to be told
             except Exception:
@@ -150,11 +159,29 @@ class Upkeep:
             "looking at containers": lambda: self.sightings.watch(lambda: self._fleet.targets),
             "keeping up keys of identity providers": self._tokens.watch,
         }
-        if self._book.stored:
-            chores["keeping up keys"] = lambda: self._book.watch(settings.store.revocation_poll)
+        if (ledger := self._ledger) is not None:
+            chores["recalling requests"] = lambda: self._recalling(ledger)
+        if self._key_cache.stored:
+            chores["keeping up keys"] = lambda: self._key_cache.watch(settings.store.revocation_poll)
             if (redis := settings.redis.url) is not None:
-                chores["listening to Redis"] = lambda: push.listen(redis, self._book.look)
+                chores["listening to Redis"] = lambda: push.listen(redis, self._key_cache.look)
         return chores
+
+    async def _recalling(self, ledger: Ledger) -> None:
+        while True:
+            await self._recall(ledger)
+            await asyncio.sleep(RECALL)
+
+    async def _recall(self, ledger: Ledger) -> None:
+        """Learn of the ledger, once for each model, what its requests take. Those of a reload are new."""
+        from gateway.ledger.queries import lately
+
+        with suppress(LedgerUnavailable):  # it is asked again
+            for name, model in list(self._service.routes.deployments.items()):
+                if name not in self._recalled:
+                    took = await ledger.ask(partial(lately, model=name, most=LAST))
+                    self._service.books.recall(model, map(Took._make, took))
+                    self._recalled.add(name)
 
     async def _idling(self) -> None:
         """Book the time that containers waited for nobody, as it ends."""
@@ -175,17 +202,22 @@ class Upkeep:
             log.exception("idle time of %s could not be booked", member.target.name)
 
     async def _close(self) -> None:
-        self._book.close()
+        self._key_cache.close()
         await close_all(self.sightings, self._tokens, *self._fleet.targets)
 
 
 async def _kept_up(name: str, chore: Chore) -> None:
-    """Begin it again whenever it fails, until cancelled."""
+    """Begin it again whenever it fails, until cancelled; that is said once until it has gone well again."""
+    time, well = asyncio.get_running_loop().time, True
     while True:
+        began = time()
         try:
             await chore()
+            well = True
         except Exception:
-            log.exception("%s failed; it begins again", name)
+            if well or time() - began >= WELL:
+                log.exception("%s failed; it begins again", name)
+            well = False
         await asyncio.sleep(AGAIN)
 
 

@@ -21,7 +21,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, partial
@@ -53,6 +53,7 @@ from gateway.limits.rules import Amount
 from gateway.record import Record
 from gateway.serve import retention
 from gateway.telemetry import trace
+from gateway.telemetry.families import exposition
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import demo as demo_kind
 from gateway.upstreams import endpoint, kinds, limits, openai, prompt
@@ -305,9 +306,9 @@ def metrics() -> dict[str, tuple[str, list[str], str]]:
     bounded = Caller("k", id="config:k", budgets=(Budget(tokens=10),))
     asyncio.run(books.leases.lease(bounded, model, Amount(1), "req_1"))
     registry.keep(books)
-    registry.booking(lambda: None)
+    registry.booking(lambda: None, lambda: 0)
     found = {}
-    for family in text_string_to_metric_families(registry.exposition().decode()):
+    for family in text_string_to_metric_families(exposition(registry.families()).decode()):
         if not family.name.endswith("_created"):
             labels = [label for label in family.samples[0].labels if label != "le"]
             name = family.name + ("_total" if family.type == "counter" else "")
@@ -574,8 +575,8 @@ class Anything(dict[str, str]):
     """An environment in which every variable is set, but for two that take no words."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        if key == "REDIS_URL":
-            return "redis://localhost"
+        if key in ("REDIS_URL", "DATABASE_URL"):
+            return {"REDIS_URL": "redis://localhost", "DATABASE_URL": "postgresql://localhost"}[key]
         return default if key in ("GATEWAY_SHOW_WIRE", "OTEL_EXPORTER_OTLP_ENDPOINT") else f"value-of-{key}"
 
 
@@ -701,6 +702,9 @@ def introduced(folder: Path) -> Iterator[str]:
             yield printed
         finally:
             demo.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                demo.wait(30)
+            demo.kill()
 
 
 ELSEWHERE: Mapping[str, str] = {
@@ -814,6 +818,35 @@ def mistake(line: str) -> str | None:
     except typer.TyperException as error:
         said = error.format_message()
         return None if said.startswith("Missing") else said
+
+
+SERVES = re.compile(r"(?:^|&& )(?:make run|modal-gateway (?:serve|demo|simulate)|\S+ backend \S+ --local)\b")
+
+
+def test_what_runs_until_it_is_stopped_is_the_last_of_its_block() -> None:
+    """Pasted as a whole, nothing behind it would ever begin."""
+    found = []
+    for block in of_kind("sh"):
+        *before, _ = block.text.replace("\\\n", " ").strip().splitlines()
+        found += [f"{block}: {line}" for line in before if SERVES.search(line) and not line.endswith("&")]
+    nothing(found)
+
+
+@pytest.mark.parametrize("page", [*READMES, DOCS / "start.md"], ids=name_of)
+def test_who_begins_here_was_told_where_the_command_is_and_what_to_install(page: Path) -> None:
+    installed, found = {*sys.stdlib_module_names}, []
+    for block in blocks(page):
+        if block.kind == "python":
+            modules = set(re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE))
+            found += [f"{block}: {name} is not installed" for name in sorted(modules - installed)]
+        elif block.kind == "sh":
+            if re.search(r"^\. \.venv/bin/activate$", block.text, re.MULTILINE):
+                installed.add("modal-gateway")
+            for line in re.findall(r"^pip install ([\w -]+)$", block.text, re.MULTILINE):
+                installed |= set(line.replace("-", "_").split())
+            if re.search(r"^(?:export \w+=\"\$\()?modal-gateway ", block.text, re.MULTILINE):
+                found += [f"{block}: there is no modal-gateway"] * ("modal-gateway" not in installed)
+    nothing(found)
 
 
 def test_modules_that_are_run_in_documents_exist() -> None:

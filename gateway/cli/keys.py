@@ -27,8 +27,8 @@ from gateway.cli.show import CommandError, as_json
 from gateway.cli.sources import Source
 from gateway.cli.tables import Look, table
 from gateway.keys import push
-from gateway.keys.desk import Desk, KeyExists, NoSuchKey, SpoiltKey, StoreAway
-from gateway.keys.key import Grant, Key, counted, new_secret, written
+from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey, counted, new_secret, written
+from gateway.keys.key_store import KeyStore, StoreAway
 from gateway.keys.terms import FAR, House, refusal
 from gateway.store.engine import shown
 
@@ -66,20 +66,20 @@ def create(source: Source, fields: Fields, *, json: bool) -> None:
     _named(fields["name"])
     _refuse(source, fields)
     secret = new_secret()
-    with _desk(source) as desk:
-        key = desk.add(Grant.model_validate(fields), secret)
+    with _key_store(source) as key_store:
+        key = key_store.add(Grant.model_validate(fields), secret)
         try:
             _shown_once(source, key, secret, json=json)
         except OutputLost as lost:
-            desk.revoke(key.id)
+            key_store.revoke(key.id)
             raise CommandError(f"{lost}, so nobody saw the key {key.grant.name}: it is revoked") from None
 
 
 def rotate(source: Source, name: str, *, json: bool) -> None:
     """Give a key a new secret, and print that."""
     secret = new_secret()
-    with _desk(source) as desk:
-        key = desk.rotate(name, secret)
+    with _key_store(source) as key_store:
+        key = key_store.rotate(name, secret)
     try:
         _shown_once(source, key, secret, json=json)
     except OutputLost as lost:
@@ -92,21 +92,21 @@ def update(source: Source, name: str, fields: Fields, *, json: bool) -> None:
     if not fields:
         raise CommandError("nothing to change was given; `keys update --help` lists what can be")
     _refuse(source, fields)
-    with _desk(source) as desk:
-        key = desk.change(name, fields)
+    with _key_store(source) as key_store:
+        key = key_store.change(name, fields)
     _one(key, json=json)
 
 
 def revoke(source: Source, name: str, *, json: bool) -> None:
     """End a key for good."""
-    with _desk(source) as desk:
-        key = desk.revoke(name)
+    with _key_store(source) as key_store:
+        key = key_store.revoke(name)
     _one(key, json=json)
 
 
 def one(source: Source, name: str, *, json: bool) -> None:
-    with _desk(source) as desk:
-        key = desk.find(name)
+    with _key_store(source) as key_store:
+        key = key_store.find(name)
     _one(key, json=json)
 
 
@@ -127,8 +127,8 @@ class Wanted:
 def every(source: Source, wanted: Wanted, *, json: bool) -> None:
     """Print the keys that are wanted, those of the configuration first."""
     now = time.time()
-    with _desk(source) as desk:
-        rows = [key.shown(now) for key in desk.every() if wanted.revoked or key.revoked is None]
+    with _key_store(source) as key_store:
+        rows = [key.shown(now) for key in key_store.every() if wanted.revoked or key.revoked is None]
     own = [written(key, now) for key in counted(source.settings().auth)]
     rows = [row for row in (*own, *rows) if wanted.has(row)]
     if json:
@@ -210,13 +210,13 @@ def _refuse(source: Source, fields: Fields) -> None:
 
 
 @contextmanager
-def _desk(source: Source) -> Iterator[Desk]:
+def _key_store(source: Source) -> Iterator[KeyStore]:
     """The store's. Raises ``CommandError`` for what goes wrong inside."""
     store, redis = source.settings().store, source.settings().redis.url
     tell = partial(push.tell, redis) if redis is not None else None
     try:
-        with closing(Desk(store.url, source.folder, tell)) as desk:
-            yield desk
+        with closing(KeyStore(store.url, source.folder, tell)) as key_store:
+            yield key_store
     except (NoSuchKey, SpoiltKey, KeyExists) as error:
         raise CommandError(str(error)) from None
     except ValidationError as error:

@@ -21,7 +21,7 @@ from gateway.cli.show import CommandError
 from gateway.cli.sources import Source
 from gateway.cli.tables import Look, table
 from gateway.core.price import Price
-from gateway.keys.desk import trouble
+from gateway.keys.key_store import trouble
 from gateway.ledger.queries import SHOWN, By, Line, rows, usage
 from gateway.ledger.reports import NUMBERS, as_csv, lines_of, question, report
 from gateway.store.engine import open_engine, reading, shown

@@ -1,17 +1,20 @@
 """The tokens of one request: the upstream's figures where it gave them, our own count or guess elsewhere.
 
-Rule: a prompt counts once, however many choices it has. Pure. Knows nothing about tries or prices.
+Rule: a prompt counts once, however many choices it has. Of a chat that is rendered elsewhere the texts are
+known, and no more. Pure. Knows nothing about tries or prices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.core.call import Call, EmbedCall, PromptCall
+from gateway.core.call import Call, ChatCall, EmbedCall, Marks, PromptCall
 from gateway.core.events import Finish, Usage
 from gateway.core.tokens import Tally, estimate
-from gateway.core.wire import text_of
+
+SOURCES = ("upstream", "tokenizer", "estimate")  # of counts, from the most exact
 
 
 class Said(Protocol):
@@ -28,7 +31,7 @@ class Said(Protocol):
 def counted(
     calls: Sequence[Call], choices: Sequence[Said], prompts: Callable[[], int], *, exact: bool
 ) -> Usage:
-    """Of the answers to these calls, one a call. ``prompts`` counts those, ``exact`` says that it does."""
+    """Of the answers to these calls, one a call. ``prompts`` counts those; ``exact``: with a tokenizer."""
     given = [choice.finish.usage for choice in choices if choice.finish and choice.finish.usage]
     if len(choices) == 1 and given:  # nearly every request
         [only] = given
@@ -47,20 +50,71 @@ def counted(
 
 def summed(first: Usage, second: Usage) -> Usage:
     """Of two calls; what is less exact names the source."""
-    source = first.source if first.source != "upstream" else second.source
+    source = max(first.source, second.source, key=SOURCES.index)
     prompt = first.prompt_tokens + second.prompt_tokens
     return Usage(prompt, first.completion_tokens + second.completion_tokens, source)
 
 
-def guessed(calls: Sequence[Call], messages: Sequence[Mapping[str, Any]]) -> int:
-    """Tokens of all prompts where nobody counts them; ``messages`` are the chat's, rendered elsewhere."""
-    if calls and isinstance(calls[0], PromptCall):
-        first = [call for call in calls if call.choice == 0]
-        return sum(estimate(call.prompt) for call in first if isinstance(call, PromptCall))
-    if calls and isinstance(calls[0], EmbedCall):
-        return sum(estimate(text) for call in calls for text in getattr(call, "texts", ()))
-    contents = (message.get("content") for message in messages)
-    return sum(estimate(text_of(content, "")) for content in contents if not isinstance(content, list))
+def guessed(calls: Sequence[Call]) -> int:
+    """Tokens of all prompts where nobody counts them."""
+    return sum(estimate(text) for call in calls if call.choice == 0 for text in prompt_texts(call))
+
+
+def prompt_texts(call: Call) -> Iterator[str]:
+    """What it asks the model to read. A chat that is rendered elsewhere is its contents, calls and tools:
+
+    images and other files are no text, and what its template adds is not known.
+    """
+    if isinstance(call, PromptCall):
+        yield call.prompt
+    elif isinstance(call, EmbedCall):
+        yield from call.texts
+    else:
+        yield from _chat_texts(call.body)
+
+
+def least_text(call: Call) -> str:
+    """A prompt; of one that is rendered elsewhere, what no template leaves out.
+
+    That is the contents, without their margins and what was thought before them.
+    """
+    if not isinstance(call, ChatCall):
+        return "\n".join(prompt_texts(call))
+    texts = (_content(message).rpartition(Marks().end)[2].strip() for message in call.body["messages"])
+    return "\n".join(filter(None, texts))
+
+
+def most_asked(call: Call) -> int | None:
+    """Tokens that the answer to this call may have, as far as the call says."""
+    if isinstance(call, PromptCall):
+        return call.arguments.get("max_tokens")
+    if isinstance(call, ChatCall):
+        return call.body.get("max_completion_tokens") or call.body.get("max_tokens")
+    return None
+
+
+def _chat_texts(body: Mapping[str, Any]) -> Iterator[str]:
+    for message in body["messages"]:
+        yield _content(message)
+        for call in message.get("tool_calls") or ():
+            yield _json(call.get("function") or call)
+        if called := message.get("function_call"):
+            yield _json(called)
+    yield from map(_json, body.get("tools") or ())
+    yield from map(_json, body.get("functions") or ())
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """Its text, whatever shape the client gave it: the server at the other end judges that."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content]
+    said = [part.get("text") or part.get("refusal") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in said if isinstance(text, str))
+
+
+def _json(value: Any) -> str:
+    """Also of numbers beyond 64 bits, which are refused only when they are sent."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _completion(choice: Said) -> int:

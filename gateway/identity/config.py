@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.allowances import NO_LIMITS, Budget, Limits
+from gateway.upstreams.download import LOOPBACK
 
 Algorithm: TypeAlias = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -22,7 +23,6 @@ Algorithm: TypeAlias = Literal[
 """How tokens may be signed (RFC 7518 3.1, RFC 8037)."""
 
 Value: TypeAlias = str | bool | int
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def _some(value: Any) -> Any:

@@ -30,6 +30,30 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+class NoSuchKey(Exception):
+    """There is no key of this name or id."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(f"there is no key {shown}")
+        self.shown = shown
+
+
+class KeyExists(Exception):
+    """Another key has this name."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(f"there is a key {shown} already")
+        self.shown = shown
+
+
+class SpoiltKey(Exception):
+    """What the store has of this key cannot be read."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(f"the key {shown} cannot be read from the store; it can be revoked, nothing else")
+        self.shown = shown
+
+
 class Grant(BaseModel):
     """What a key may do: the fields that its maker sets."""
 

@@ -21,9 +21,9 @@ from starlette.responses import Response
 from gateway.allowances import Allowance, Holder
 from gateway.core.errors import BadRequest, Conflict, KeysUnavailable, NotFound
 from gateway.http.exchange import read_body, read_head
-from gateway.keys.book import MESSAGE, Book
-from gateway.keys.desk import Desk, KeyExists, NoSuchKey, SpoiltKey, StoreAway
-from gateway.keys.key import Grant, Key, new_secret, written
+from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey, new_secret, written
+from gateway.keys.key_cache import MESSAGE, KeyCache
+from gateway.keys.key_store import KeyStore, StoreAway
 from gateway.keys.terms import House, refusal
 from gateway.settings import ConfigError
 
@@ -43,14 +43,18 @@ class Guard(Protocol):
 
 
 class KeyPages:
-    """The routes' handlers; ``desk`` is None where there is no store; ``teams`` gives those of now."""
+    """The routes' handlers; ``key_store`` is None where there is no store; ``teams`` gives those of now."""
 
     def __init__(
-        self, guard: Guard, book: Book, desk: Desk | None, teams: Callable[[], Mapping[str, Allowance]]
+        self,
+        guard: Guard,
+        key_cache: KeyCache,
+        key_store: KeyStore | None,
+        teams: Callable[[], Mapping[str, Allowance]],
     ) -> None:
         self._guard = guard
-        self._book = book
-        self._desk = desk
+        self._key_cache = key_cache
+        self._key_store = key_store
         self._teams = teams
 
     def add_to(self, app: FastAPI) -> None:
@@ -64,54 +68,66 @@ class KeyPages:
     async def every(self, request: Request) -> Response:
         """All keys, those of the configuration first."""
         await self._guard.admit(read_head(request.scope))
-        stored: list[Key] = [] if self._desk is None else await self._asked(self._desk.every)
-        now = time.time()
-        rows = [written(key, now) for key in self._book.written]
-        return _json({"object": "list", "data": [*rows, *(key.shown(now) for key in stored)]})
+        return Response(await self._asked(self._listed), media_type="application/json")
 
     async def budgeted(self) -> list[Holder]:
         """The keys that open something and have budgets."""
-        stored: list[Key] = [] if self._desk is None else await self._asked(self._desk.every)
-        found = [Holder("key", f"config:{key.name}", key.name, key.budgets) for key in self._book.written]
-        found += [Holder("key", key.id, key.grant.name, key.grant.budgets) for key in stored if key.usable]
-        return [holder for holder in found if holder.budgets]
+        return await self._asked(self._holders)
 
     async def one(self, request: Request, id: str) -> Response:
         """One key by its id or name."""
         await self._guard.admit(read_head(request.scope))
-        for row in (written(key, time.time()) for key in self._book.written):
+        for row in (written(key, time.time()) for key in self._key_cache.written):
             if id == row["id"]:
                 return _json(row)
-        desk = self._needed()
-        return _json((await self._asked(lambda: desk.find(id))).shown(time.time()))
+        key_store = self._needed()
+        return _json((await self._asked(lambda: key_store.find(id))).shown(time.time()))
 
     async def create(self, request: Request) -> Response:
         """Make a key. ``key`` in the answer is the secret: it is not shown again."""
         fields = await self._fields(request)
         grant = self._checked(fields, fields)
-        desk, secret = self._needed(), new_secret()
-        key = await self._changed(lambda: desk.add(grant, secret))
+        key_store, secret = self._needed(), new_secret()
+        key = await self._changed(lambda: key_store.add(grant, secret))
         return _json({**key.shown(time.time()), "key": secret}, 201)
 
     async def update(self, request: Request, id: str) -> Response:
         """Change some fields; what is left out stays, of the limits too."""
         fields = await self._fields(request)
         self._checked({"name": "a", **fields}, fields)
-        desk = self._needed()
-        return _json((await self._changed(lambda: desk.change(id, fields))).shown(time.time()))
+        key_store = self._needed()
+        return _json((await self._changed(lambda: key_store.change(id, fields))).shown(time.time()))
 
     async def revoke(self, request: Request, id: str) -> Response:
         """End a key, and what it runs. It stays in the list; its name is free again."""
         await self._guard.admit_change(read_head(request.scope))
-        desk = self._needed()
-        return _json((await self._changed(lambda: desk.revoke(id))).shown(time.time()))
+        key_store = self._needed()
+        return _json((await self._changed(lambda: key_store.revoke(id))).shown(time.time()))
 
     async def rotate(self, request: Request, id: str) -> Response:
         """Give a key a new secret, shown in this answer alone; the old one ends at once."""
         await self._guard.admit_change(read_head(request.scope))
-        desk, secret = self._needed(), new_secret()
-        key = await self._changed(lambda: desk.rotate(id, secret))
+        key_store, secret = self._needed(), new_secret()
+        key = await self._changed(lambda: key_store.rotate(id, secret))
         return _json({**key.shown(time.time()), "key": secret})
+
+    def _listed(self) -> bytes:
+        """For a thread: to write thousands of keys down takes longer than a stream may pause."""
+        now = time.time()
+        rows = [written(key, now) for key in self._key_cache.written]
+        return orjson.dumps({"object": "list", "data": [*rows, *(key.shown(now) for key in self._stored())]})
+
+    def _holders(self) -> list[Holder]:
+        """For a thread, as well."""
+        found = [
+            Holder("key", f"config:{key.name}", key.name, key.budgets) for key in self._key_cache.written
+        ]
+        usable = (key for key in self._stored() if key.usable)
+        found += [Holder("key", key.id, key.grant.name, key.grant.budgets) for key in usable]
+        return [holder for holder in found if holder.budgets]
+
+    def _stored(self) -> list[Key]:
+        return [] if self._key_store is None else self._key_store.every()
 
     async def _fields(self, request: Request) -> dict[str, Any]:
         head = read_head(request.scope)
@@ -130,21 +146,21 @@ class KeyPages:
             grant = Grant.model_validate(fields)
         except ValidationError as error:
             raise refusal(error, Grant.model_fields) from None
-        house = House([key.name for key in self._book.written], self._teams(), time.time())
+        house = House([key.name for key in self._key_cache.written], self._teams(), time.time())
         if wrong := house.refuses({name: getattr(grant, name) for name in given}):
             raise BadRequest(f"{wrong.field}: {wrong.why}", param=wrong.field, code="invalid_value")
         return grant
 
-    def _needed(self) -> Desk:
-        if self._desk is None:
+    def _needed(self) -> KeyStore:
+        if self._key_store is None:
             message = "This gateway has no store: its keys are those of its configuration."
             raise NotFound(message, code="key_not_found")
-        return self._desk
+        return self._key_store
 
     async def _changed(self, step: Callable[[], Key]) -> Key:
         key = await self._asked(step)
         with suppress(KeysUnavailable):  # it was made, and its secret is told only now
-            await self._book.look()
+            await self._key_cache.look()
         return key
 
     async def _asked(self, step: Callable[[], T]) -> T:

@@ -1,8 +1,8 @@
 """Word of a changed key, by Redis, to every gateway that listens.
 
-Rule: a help and never a need: who hears nothing looks for itself a little later. Nothing is said but that
-something changed, so that nothing can be forged. Nobody waits for a Redis that does not answer, and a line
-that is silent is asked whether it still stands. redis-py is imported where it is used.
+Rule: only speeds things up: who hears nothing polls a little later. Nothing is said but that something
+changed, so that nothing can be forged. Nobody waits for a Redis that does not answer, and a line that is
+silent is asked whether it still stands. redis-py is imported where it is used.
 """
 
 from __future__ import annotations

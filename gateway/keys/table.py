@@ -18,9 +18,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, Engine, Row, Text, cast, func, insert, or_, select, text, update
 
-from gateway.keys.book import LOOK
-from gateway.keys.desk import KeyExists, NoSuchKey, SpoiltKey
-from gateway.keys.key import Grant, Key
+from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey
 from gateway.store.engine import reading, writing
 from gateway.store.tables import keys
 
@@ -76,10 +74,13 @@ def every(engine: Engine) -> list[Key]:
         return [_key(row) for row in rows]
 
 
-def since(engine: Engine, revision: int, most: int) -> Sequence[Key]:
-    """Keys that changed after this revision, in the order of their changes; the first ``most``."""
+def since(engine: Engine, revision: int, most: int, bound: float | None = None) -> Sequence[Key]:
+    """Keys that changed after this revision, in the order of their changes; the first ``most``.
+
+    ``bound``: seconds that the database may take.
+    """
     wanted = select(*_COLUMNS).where(keys.c.revision > revision).order_by(keys.c.revision).limit(most)
-    with reading(engine, LOOK) as connection:
+    with reading(engine, bound) as connection:
         return [_key(row) for row in connection.execute(wanted)]
 
 

@@ -18,12 +18,13 @@ from dataclasses import replace
 
 from gateway.auth import Caller
 from gateway.limits import refusals
-from gateway.limits.limiter import Answer, Claim, Grant, Limiter, Refusal, Row, Unseeded
+from gateway.limits.limiter import Answer, Claim, Grant, Limiter, Refusal, Row, Unseeded, row
 from gateway.limits.rules import NOTHING, Amount, Kind, Scope
 from gateway.limits.scopes import Bounded, Scopes
 from gateway.limits.seeds import Seed, Seeds
+from gateway.limits.steady import steadily
 
-ALERT = 0.8  # of a budget
+ALERT = 80  # percent of a budget
 AGAIN = 30.0  # seconds between questions to a ledger that did not answer
 CUTS = 3  # times that an estimate is cut: one rule may have less left than another
 
@@ -195,18 +196,29 @@ class Leases:
 
     def budgets(self) -> list[Row]:
         """Those of the rows that are of budgets."""
-        spent = ("cost", "gpu", "tokens")
-        return [row for row in self.rows() if row.measure in spent and row.period != "minute"]
+        return list(map(row, self._limiter.budgets()))
 
-    def alerts(self) -> list[Row]:
-        """Budgets of which most is spent or reserved."""
-        return [row for row in self.budgets() if row.used + row.reserved >= ALERT * row.limit]
+    def alerts(self, shown: Callable[[Scope], bool]) -> tuple[int, list[Row]]:
+        """How many budgets are nearly spent or reserved, and the rows of those that are ``shown``."""
+        nearly, rows = 0, []
+        for each in self._limiter.budgets():  # there may be very many
+            scope, _, used, reserved, limit = each
+            nearly += 100 * (used + reserved) >= ALERT * limit
+            if shown(scope):
+                rows.append(row(each))
+        return nearly, rows
+
+    @property
+    def lost(self) -> int:
+        """Calls to Redis that should have arrived and never will."""
+        return self._limiter.lost
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What has to go on beside the requests goes on inside."""
         async with self._limiter.running():
-            asking = asyncio.get_running_loop().create_task(self._keep_asking())
+            questions = steadily("asking the ledger again", AGAIN, self.ask_again)
+            asking = asyncio.get_running_loop().create_task(questions)
             try:
                 yield
             finally:
@@ -216,8 +228,3 @@ class Leases:
     async def ask_again(self) -> None:
         """Ask the ledger once more for what it did not say."""
         await self._seeds.again(self._time())
-
-    async def _keep_asking(self) -> None:
-        while True:
-            await asyncio.sleep(AGAIN)
-            await self.ask_again()

@@ -6,6 +6,7 @@ longer than a bounded moment, and nothing is refused because a limiter is broken
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -84,8 +85,22 @@ class Row(NamedTuple):
     limit: int
 
 
+Standing: TypeAlias = tuple[Scope, Quota, int, int, int]
+"""A budget as it stands: what is spent, what running requests have reserved, the limit that counts here."""
+
+
+def row(of: Standing) -> Row:
+    """The same with names."""
+    scope, quota, used, reserved, limit = of
+    return Row(scope.kind, scope.id, scope.name, quota.measure, quota.period, used, reserved, limit)
+
+
 class Limiter(Protocol):
     """Counts claims."""
+
+    @property
+    def lost(self) -> int:
+        """Things that should have been told to others and never will be."""
 
     async def take(self, claim: Claim) -> Answer:
         """Reserve in all scopes or in none."""
@@ -101,6 +116,9 @@ class Limiter(Protocol):
 
     def rows(self) -> list[Row]:
         """Every rule that was met lately."""
+
+    def budgets(self) -> Iterable[Standing]:
+        """Those that are budgets; to be read at once."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """What has to go on beside the requests goes on inside."""

@@ -7,11 +7,20 @@ answer as ``FIRST`` tokens. Knows nothing of prices.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from gateway.limits.rules import Amount
 
 LAST = 100  # requests of a model that the mean is taken over
 FIRST = 256  # tokens, of an answer whose like nobody has seen
+
+
+class Took(NamedTuple):
+    """What a request took; None where nothing was counted. ``answer``: tokens."""
+
+    cost: int | None
+    gpu: int | None
+    answer: int
 
 
 class Mean:

@@ -8,10 +8,10 @@ used for a while is forgotten, sooner where there is much of it, but never so th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from gateway.limits.limiter import Answer, Claim, Grant, Level, Refusal, Row, Unseeded
+from gateway.limits.limiter import Answer, Claim, Grant, Level, Refusal, Row, Standing, Unseeded
 from gateway.limits.rules import Amount, Kind, Quota, Scope
 from gateway.limits.tally import Tally
 
@@ -37,6 +37,7 @@ class Memory:
         seeded: bool = True,
     ) -> None:
         self.share = share
+        self.lost = 0  # nobody else is told anything
         self._seeded = seeded
         self._monotonic = monotonic
         self._time = time
@@ -102,6 +103,10 @@ class Memory:
     def rows(self) -> list[Row]:
         now, time = self._monotonic(), self._time()
         return [row for tally in self._tallies.values() for row in tally.rows(now, time, self.share)]
+
+    def budgets(self) -> Iterator[Standing]:
+        time = self._time()
+        return (each for tally in self._tallies.values() for each in tally.budgets(time, self.share))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -8,14 +8,14 @@ Knows nothing of connections.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from gateway.limits.limiter import Claim, Grant, Refusal, Row
+from gateway.limits.limiter import Claim, Grant, Refusal, Row, Standing, row
 from gateway.limits.rules import NOTHING, Amount, Quota, Rule, Scope, bounds
 
 SCRIPT = Path(__file__).with_name("redis_limits.lua").read_text(encoding="utf-8")
@@ -178,12 +178,13 @@ def rows(scope: Scope, figures: Sequence[int]) -> list[Row]:
         at += 1
     if scope.places is not None:
         found.append(Row(*whose, "concurrent", "now", figures[at], 0, scope.places.limit))
-        at += 1
-    for quota in scope.quotas:
-        used, held = figures[at], figures[at + 1]
-        found.append(Row(*whose, quota.measure, quota.period, used, held, quota.limit))
-        at += 2
-    return found
+    return found + [row(budget) for budget in standings(scope, figures)]
+
+
+def standings(scope: Scope, figures: Sequence[int]) -> Iterator[Standing]:
+    """Its budgets alone."""
+    for quota, (used, held) in zip(scope.quotas, budgets(scope, figures), strict=True):
+        yield scope, quota, used, held, quota.limit
 
 
 def _milliseconds(seconds: float) -> str:

@@ -9,16 +9,17 @@ gateway that dies loses its leases when they end; one that lives renews them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from typing import NamedTuple
 
-from gateway.limits.limiter import Answer, Claim, Grant, Level, Row, Unseeded
+from gateway.limits.limiter import Answer, Claim, Grant, Level, Row, Standing, Unseeded
 from gateway.limits.memory import Memory
-from gateway.limits.redis_calls import SCRIPT, Calls, Reply, budgets, refusal, rows, standing
+from gateway.limits.redis_calls import SCRIPT, Calls, Reply, budgets, refusal, rows, standing, standings
 from gateway.limits.redis_link import BATCH, TIMEOUT, Exchange, Link, Unreachable
 from gateway.limits.rules import NOTHING, Amount, Kind, Quota, Scope
+from gateway.limits.steady import steadily
 
 LIVES = 30.0  # seconds a lease lives without being renewed
 BEAT = 0.5  # seconds between two signs of life of a gateway
@@ -51,6 +52,10 @@ class Shared:
         self._born: int | None = None
         self._heard_at = 0.0  # when Redis answered a sign of life, once it did
         self._both_until = 0.0
+
+    @property
+    def lost(self) -> int:
+        return self._link.lost
 
     async def take(self, claim: Claim) -> Answer:
         sent = self._link.up
@@ -142,10 +147,20 @@ class Shared:
         known = {(row.kind, row.id) for row in local}
         return [row for row in seen if (row.kind, row.id) in known]
 
+    def budgets(self) -> Iterable[Standing]:
+        """As ``rows``."""
+        local = self._local.budgets()
+        if not self._link.up:
+            return local
+        known = {scope.whose for scope, *_ in local}
+        seen = (self._seen[whose] for whose in known if whose in self._seen)
+        return (each for scope, figures in seen for each in standings(scope, figures))
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with self._link.running(self._greet):
-            beating = asyncio.get_running_loop().create_task(self._beat())
+            signs = steadily("a sign of life to Redis", BEAT, self._beat)
+            beating = asyncio.get_running_loop().create_task(signs)
             try:
                 yield
             finally:
@@ -172,13 +187,10 @@ class Shared:
             await exchange(calls[start : start + BATCH])
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            with suppress(Unreachable):
-                reply = await self._link.ask(self._calls.beat())
-                self._heard(reply)
-                for call in self._renewals(self._renew_after):
-                    self._link.tell(call)
+        with suppress(Unreachable):
+            self._heard(await self._link.ask(self._calls.beat()))
+            for call in self._renewals(self._renew_after):
+                self._link.tell(call)
 
     def _heard(self, reply: Reply) -> None:
         """How many gateways live; after an outage not all have called again yet."""

@@ -28,6 +28,7 @@ AGAIN = 0.2  # seconds between two tries
 BATCH = 32  # calls of each sort in one round trip
 LINGER = 0.005  # seconds that what must only arrive waits for company
 LATE = 0.01  # seconds by which this process itself may be late without blaming Redis
+PATIENCE = 1.0  # seconds that a round trip may take where this process is late again and again
 KEPT = 5000  # calls that must arrive; the oldest give way
 
 log = logging.getLogger("gateway")
@@ -106,10 +107,8 @@ class Link:
                     await self._connect(greet)
                     tried.set()
                     await self._deliver()
-                except (RedisError, OSError, TimeoutError) as error:
-                    self._complain(type(error).__name__)
-                except Exception:
-                    log.exception("the link to Redis failed")
+                except Exception as error:  # noqa: BLE001  it is said there
+                    self._complain(error)
                 await self._down()
                 tried.set()
                 await asyncio.sleep(AGAIN)
@@ -186,10 +185,12 @@ class Link:
                     outcomes.append(error)
             return outcomes
 
-    def _complain(self, error: str) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._complained:
             self._complained = True
-            log.warning("Redis fails (%s): each gateway gives its share of the limits", error)
+            expected = isinstance(error, RedisError | OSError | TimeoutError)
+            text = "Redis fails (%s): each gateway gives its share of the limits"
+            log.warning(text, type(error).__name__, exc_info=None if expected else error)
 
     async def _down(self) -> None:
         self.up = False
@@ -203,19 +204,27 @@ class Link:
 
 @asynccontextmanager
 async def _fair(limit: asyncio.Timeout, seconds: float) -> AsyncIterator[None]:
-    """Let ``limit`` expire after so long; once more so long if it was this process that was late."""
+    """Let ``limit`` expire after so long, on a machine that is not busy.
+
+    While this process itself gets its turns late, Redis may too: it has as long again, up to ``PATIENCE``.
+    Whoever gives up counts alone beside others who do not, and together they may grant too much.
+    """
     loop = asyncio.get_running_loop()
-    due = loop.time() + seconds
+    end = loop.time() + PATIENCE
     timer: asyncio.TimerHandle
 
-    def expire(*, again: bool) -> None:
+    def expire(due: float, *, again: float) -> None:
         nonlocal timer
-        if again and loop.time() - due > LATE:
-            timer = loop.call_later(seconds, partial(expire, again=False))
+        now = loop.time()
+        late = now - due > LATE
+        if (late or again) and now < end:
+            due = now + (seconds if late else again)
+            timer = loop.call_at(due, partial(expire, due, again=0.0))
         else:
-            limit.reschedule(loop.time())
+            limit.reschedule(now)
 
-    timer = loop.call_at(due, partial(expire, again=True))
+    due = loop.time() + seconds
+    timer = loop.call_at(due, partial(expire, due, again=LATE))
     try:
         yield
     finally:

@@ -35,7 +35,7 @@ def error(refusal: Refusal, now: float) -> GatewayError:
         case Places():
             return _crowded(refusal)
         case Rate():
-            return _limited(refusal, refusal.rule, now)
+            return _limited(refusal, refusal.rule)
 
 
 def _crowded(refusal: Refusal) -> GatewayError:
@@ -46,10 +46,11 @@ def _crowded(refusal: Refusal) -> GatewayError:
     return RateLimited(message, headers=_later(refusal))
 
 
-def _limited(refusal: Refusal, rate: Rate, now: float) -> GatewayError:
+def _limited(refusal: Refusal, rate: Rate) -> GatewayError:
     kind = RateLimited if rate.measure == "requests" else TokensLimited
     what = f"for {_whose(refusal.scope)} on {_RATES[rate.name]}: limit {refusal.limit}"
-    headers = limits([Level(refusal.scope.kind, rate, refusal.limit, refusal.used)], now)
+    level = Level(refusal.scope.kind, rate, refusal.limit, refusal.used)
+    headers = limits([level], 0.0)  # the longest that it can take, so never less than the wait
     if refusal.wait == inf:
         message = (
             f"Request too large {what}, requested {refusal.wanted}. Waiting will not help: "

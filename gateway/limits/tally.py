@@ -6,9 +6,10 @@ it can lie in the span any more. Knows nothing of other scopes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 
-from gateway.limits.limiter import Claim, Grant, Level, Refusal, Row
+from gateway.limits.limiter import Claim, Grant, Level, Refusal, Row, Standing, row
 from gateway.limits.rules import Amount, Quota, Rate, Scope, bounds
 
 PLACE = 1.0  # seconds after which to ask again for what others hold: nobody knows when it comes free
@@ -216,9 +217,11 @@ class Tally:
         if scope.places is not None:
             limit = max(1, scope.places.limit // share)
             rows.append(Row(*whose, "concurrent", "now", self.running, 0, limit))
-        for quota in scope.quotas:
+        return rows + [row(budget) for budget in self.budgets(time, share)]
+
+    def budgets(self, time: float, share: int) -> Iterator[Standing]:
+        """Its budgets as they stand."""
+        for quota in self.scope.quotas:
             spending = self._spent.get(quota.name)
             spent = spending.amount if spending and time < spending.until else 0
-            limit, held = max(1, quota.limit // share), self._held[quota.index]
-            rows.append(Row(*whose, quota.measure, quota.period, spent, held, limit))
-        return rows
+            yield self.scope, quota, spent, self._held[quota.index], max(1, quota.limit // share)

@@ -9,8 +9,6 @@ is reached.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +17,7 @@ from gateway.core.call import PromptCall
 from gateway.core.errors import BadRequest, ContextTooLong, GatewayError
 from gateway.core.events import Batch
 from gateway.core.plan import Origin
+from gateway.core.usage import least_text, most_asked
 from gateway.core.wire import ChatRequest
 from gateway.http import rhythm
 from gateway.http.exchange import Exchange, Presence, Receive, Scope, Send, read_head
@@ -30,10 +29,8 @@ from gateway.serve.job import Job
 from gateway.serve.judging import Judging
 from gateway.serve.life import Life
 from gateway.serve.service import Service
-from gateway.serve.steps import admitted, finish, moved
+from gateway.serve.steps import admitted, counted, finish, moved
 from gateway.serve.surfaces import Surface
-
-LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
 
 
 class Api:
@@ -69,7 +66,6 @@ class Api:
         job.attempts = Attempts(routes, deployment, job.caller, cold(head, deployment), now)
         job.candidate = job.attempts.current
         await self._plan(job, request)
-        await self._service.books.open(job)
         patience = rhythm.patience(head)
         join = partial(self._service.running.enter, job.caller)
         with Presence(receive, join) as presence:
@@ -100,11 +96,15 @@ class Api:
         job.begin(self._surface.plan(request, deployment.spec, upstream.traits, origin))
         if deployment.count is None:
             return
+        limit = deployment.spec.context_length
         for call in job.calls:
-            if isinstance(call, PromptCall) and call.choice == 0:
-                tokens = await _count(deployment.count, call.prompt)
-                job.prompt_tokens = (job.prompt_tokens or 0) + tokens
-                asked, limit = call.arguments.get("max_tokens", 0), deployment.spec.context_length
+            exact = isinstance(call, PromptCall)  # else its server renders it, and adds to it
+            if call.choice == 0 and (exact or limit is not None):
+                text = least_text(call)
+                tokens = await counted(len(text), deployment.count, text)
+                if exact:
+                    job.prompt_tokens = (job.prompt_tokens or 0) + tokens
+                asked = most_asked(call) or 0
                 if limit is not None and tokens + asked > limit:
                     raise ContextTooLong.of(limit=limit, prompt=tokens, output=asked)
 
@@ -136,6 +136,7 @@ class Api:
 
         async with stream:
             try:
+                await self._service.books.open(job)
                 if job.calls[0].watch.json is None:
                     await self._answer(job, deliver)
                 elif job.buffers():
@@ -163,6 +164,7 @@ class Api:
         live = LiveAnswer(exchange, lambda: headers(job), WHITE_SPACE, rhythm.for_whole(patience))
         presence.slow = live.keep
         async with live:
+            await self._service.books.open(job)
             if job.calls[0].watch.json is None:
                 await self._answer(job, deliver)
             else:
@@ -189,7 +191,3 @@ class Api:
         assert job.request is not None
         job.candidate = candidate
         await self._plan(job, job.request)
-
-
-async def _count(count: Callable[[str], int], text: str) -> int:
-    return await asyncio.to_thread(count, text) if len(text) > LONG_PROMPT else count(text)

@@ -7,17 +7,18 @@ escapes; closing is a plain function that never fails. Knows nothing of how anyt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
 from gateway.core.call import Call, ChatCall, EmbedCall, PromptCall
 from gateway.core.gpu import Tail
+from gateway.core.usage import most_asked
 from gateway.ledger.rows import Idle, Intent
 from gateway.limits.firsts import Firsts
 from gateway.limits.leases import Leases
-from gateway.limits.means import Means
+from gateway.limits.means import Means, Took
 from gateway.limits.rules import NOTHING, Amount, Kind
 from gateway.record import Record
 from gateway.routing.routes import Deployment
@@ -55,7 +56,7 @@ class Books:
         self.content = content
         self.taken: dict[str, Taken] = defaultdict(Taken)  # by model
         self._means = Means()
-        self._firsts = Firsts(lambda model: self._means.of(model).known)
+        self._firsts = Firsts(lambda model: self._means.of(model).known, _answered)
         self._journal = journal
         self._world = world
 
@@ -117,6 +118,15 @@ class Books:
         if self._journal is not None and job.admitted:
             self._journal.observe(record, _content(job) if self.content else None)
 
+    def recall(self, model: Deployment, took: Iterable[Took]) -> None:
+        """What requests to a model took, the newest first; where some have ended here, those count alone."""
+        mean = self._means.of(model.name)
+        if not mean.known:
+            for cost, gpu, answer in reversed([each for each in took if _tells(each, model)]):
+                mean.note(cost or 0, gpu or 0, answer)
+        if mean.known:
+            self._firsts.learn(model.name)
+
     def idle(self, model: Deployment, target: Target, tails: Sequence[Tail]) -> None:
         """Containers of this upstream have waited after calls; who kept them busy pays for it."""
         now, taken = self._world.time(), self.taken[model.name]
@@ -142,7 +152,7 @@ class Books:
         assert job.candidate is not None
         spec = job.candidate.deployment.spec
         answers = 0 if isinstance(job.calls[0], EmbedCall) else len(job.calls)
-        asked, prompts = _most(job.calls[0]), job.prompts()
+        asked, prompts = most_asked(job.calls[0]), job.prompts()
         most = spec.max_output_tokens if asked is None else asked
         wanted = self._means.of(spec.name).wanted(prompts, most, answers)
         return wanted, prompts + answers if most is None else None
@@ -163,19 +173,20 @@ def _total(amounts: Mapping[str, Amount]) -> Amount:
     return reduce(Amount.plus, amounts.values(), NOTHING)
 
 
+def _answered(job: Job) -> bool:
+    """Whether any container has begun to answer it."""
+    return any(visit.answered for visit in job.visits)
+
+
+def _tells(took: Took, model: Deployment) -> bool:
+    """Whether it says what the next one takes, counted as requests are now."""
+    return not (took.cost is None and model.priced) and not (took.gpu is None and model.timed)
+
+
 def _payers(row: Idle) -> list[tuple[Kind, str]]:
     """Whose budgets it is taken from."""
     team: list[tuple[Kind, str]] = [("team", row.team)] if row.team is not None else []
     return [("key", row.key_id), *team, ("model", row.model)]
-
-
-def _most(call: Call) -> int | None:
-    """Tokens that the answer to this call may have, as far as the call says."""
-    if isinstance(call, PromptCall):
-        return call.arguments.get("max_tokens")
-    if isinstance(call, ChatCall):
-        return call.body.get("max_completion_tokens") or call.body.get("max_tokens")
-    return None
 
 
 def _intent(job: Job) -> Intent:

@@ -7,7 +7,6 @@ count that is only an estimate says so in ``x-gateway-usage``. Knows nothing abo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 
@@ -20,6 +19,7 @@ from gateway.core.message_calls import message_call
 from gateway.core.messages import MessagesRequest, parse_count, reworded
 from gateway.core.plan import Origin
 from gateway.core.tokens import estimate
+from gateway.core.usage import prompt_texts
 from gateway.http.exchange import ClientGone, Exchange, Receive, Scope, Send, read_body, read_head
 from gateway.routing.routes import Deployment
 from gateway.serve.life import answering
@@ -52,7 +52,7 @@ class CountTokens:
             request = await self._with_images(request)
         origin = Origin("count", datetime.fromtimestamp(service.world.time()), caller.id)
         call = message_call(request, deployment.spec, traits, origin)
-        tokens, source = await asyncio.to_thread(counted, call, request, deployment)
+        tokens, source = await asyncio.to_thread(counted, call, deployment)
         await exchange.answer(orjson.dumps({"input_tokens": tokens}), {"x-gateway-usage": source})
 
     async def _with_images(self, request: MessagesRequest) -> MessagesRequest:
@@ -63,22 +63,8 @@ class CountTokens:
             raise reworded(error, request) from None
 
 
-def counted(call: Call, request: MessagesRequest, deployment: Deployment) -> tuple[int, str]:
-    """The tokens of a prompt, and who counted. Who renders prompts elsewhere is guessed from the texts."""
-    if isinstance(call, PromptCall):
-        if deployment.count is not None:
-            return deployment.count(call.prompt), "tokenizer"
-        return estimate(call.prompt), "estimate"
-    return sum(map(deployment.count or estimate, _texts(request))), "estimate"
-
-
-def _texts(request: MessagesRequest) -> Iterator[str]:
-    """What a prompt would hold of this request, but for what is no text."""
-    for message in request.messages:
-        content = message.get("content") or ""
-        parts = [{"text": content}] if isinstance(content, str) else content
-        yield from (part["text"] for part in parts if "text" in part)
-        for call in message.get("tool_calls") or ():
-            yield orjson.dumps(call["function"]).decode()
-    for tool in request.tools or ():
-        yield orjson.dumps(tool).decode()
+def counted(call: Call, deployment: Deployment) -> tuple[int, str]:
+    """The tokens of a prompt, and who counted. What is rendered elsewhere is guessed from its texts."""
+    exact = deployment.count is not None and isinstance(call, PromptCall)
+    tokens = sum(map(deployment.count or estimate, prompt_texts(call)))
+    return tokens, "tokenizer" if exact else "estimate"

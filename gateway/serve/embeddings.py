@@ -27,12 +27,11 @@ from gateway.http.stream import WHITE_SPACE, LiveAnswer
 from gateway.record import Record
 from gateway.routing.attempts import Attempts, Candidate
 from gateway.routing.routes import Deployment
-from gateway.serve.api import LONG_PROMPT
 from gateway.serve.headers import cold, headers
 from gateway.serve.job import Job
 from gateway.serve.life import Life
 from gateway.serve.service import Service
-from gateway.serve.steps import admitted, finish, moved
+from gateway.serve.steps import admitted, counted, finish, moved
 from gateway.serve.together import together
 
 AT_ONCE = 8  # parts of one request that are under way: what comes back is held, and others want slots too
@@ -120,13 +119,13 @@ class Embeddings:
         job, now = asked.job, self._service.world.monotonic()
         job.attempts = Attempts(self._service.routes, deployment, job.caller, cold(head, deployment), now)
         await _begin(asked, job.attempts.current)
-        await self._service.books.open(job)
         beat = rhythm.for_whole(rhythm.patience(head))
         join = partial(self._service.running.enter, job.caller)
         with Presence(receive, join) as presence:
             live = LiveAnswer(exchange, lambda: headers(job), WHITE_SPACE, beat)
             presence.slow = live.keep
             async with live:
+                await self._service.books.open(job)
                 await self._collect(asked)
                 job.used = usage = asked.usage()
                 assert asked.gathered is not None
@@ -221,13 +220,12 @@ async def _counts(texts: list[str], deployment: Deployment) -> list[int] | None:
     count = deployment.count
     if count is None:
         return None
-    long = sum(map(len, texts)) > LONG_PROMPT
-    counts = await asyncio.to_thread(lambda: list(map(count, texts))) if long else list(map(count, texts))
+    counts = await counted(sum(map(len, texts)), lambda: list(map(count, texts)))
     limit = deployment.spec.context_length
-    for at, counted in enumerate(counts):
-        if limit is not None and counted > limit:
+    for at, tokens in enumerate(counts):
+        if limit is not None and tokens > limit:
             raise ContextTooLong(
-                f"This model's maximum context length is {limit} tokens. However, input[{at}] has {counted} "
+                f"This model's maximum context length is {limit} tokens. However, input[{at}] has {tokens} "
                 "(context_length_exceeded). Please shorten it.",
                 param=f"input[{at}]",
             )

@@ -17,20 +17,20 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, RateLimited
 from gateway.core.images import MAX_IMAGES, Place, images, kind_of, replaced
 from gateway.core.wire import ChatRequest
 from gateway.serve.together import together
-from gateway.upstreams.download import File, NotFetched, download
+from gateway.upstreams.download import LOOPBACK, File, NotFetched, download
 
 R = TypeVar("R", bound=ChatRequest)
 
 MAX_BYTES = 20 << 20  # of all images of one request together
 TIMEOUT = 30.0  # seconds for all of them
+TURN = 10.0  # seconds until they may be fetched
 AT_ONCE = 4  # of one request
 REQUESTS = 16  # that fetch at a time: each may hold MAX_BYTES
 PORTS = {"http": 80, "https": 443}
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -56,7 +56,10 @@ class Images:
         self._turns = asyncio.Semaphore(REQUESTS)
 
     async def inlined(self, request: R) -> R:
-        """The request with each address replaced by what is there. Raises ``BadRequest``."""
+        """The request with each address replaced by what is there.
+
+        Raises ``BadRequest``, or ``RateLimited`` while too many others fetch theirs.
+        """
         named = [place for place in images(request.messages) if _is_address(place.url)]
         if not named:
             return request
@@ -64,13 +67,25 @@ class Images:
             self._check(place.url, place)
         if len(named) > MAX_IMAGES:
             raise _refused(named[MAX_IMAGES], f"at most {MAX_IMAGES} images are accepted")
-        try:
-            async with asyncio.timeout(TIMEOUT), self._turns:
-                urls = await self._all({place.url: place for place in named})
-        except TimeoutError:
-            raise _refused(named[0], f"the images did not come within {TIMEOUT:g} seconds") from None
+        urls = await self._fetched({place.url: place for place in named})
         at = {(place.message, place.part): urls[place.url] for place in named}
         return request.model_copy(update={"messages": replaced(request.messages, at)})
+
+    async def _fetched(self, places: dict[str, Place]) -> dict[str, str]:
+        """The data URL of each address, when it is this request's turn."""
+        try:
+            async with asyncio.timeout(TURN):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._all(places)
+        except TimeoutError:
+            first = next(iter(places.values()))
+            raise _refused(first, f"the images did not come within {TIMEOUT:g} seconds") from None
+        finally:
+            self._turns.release()
 
     async def _all(self, places: dict[str, Place]) -> dict[str, str]:
         """The data URL of each address; one that fails ends the others."""
@@ -141,6 +156,11 @@ def _printable(host: str) -> str:
 
 def _data_url(data: bytes) -> str:
     return f"data:image/{kind_of(data)};base64,{b64encode(data).decode()}"
+
+
+def _busy() -> RateLimited:
+    message = f"The images of {REQUESTS} other requests are being fetched. Please try again in 1s."
+    return RateLimited(message, headers={"retry-after": "1", "retry-after-ms": "1000"})
 
 
 def _refused(place: Place, why: str) -> BadRequest:

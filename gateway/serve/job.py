@@ -160,7 +160,7 @@ class Job:
             if self.spent is not None and not self._came():
                 self.used = self.spent
             else:
-                exact = self._counter() is not None
+                exact = self.prompt_tokens is not None
                 last = counted(self.calls, self.choices, self.prompts, exact=exact)
                 self.used = last if self.spent is None else summed(self.spent, last)
         return self.used
@@ -241,7 +241,7 @@ class Job:
         """Tokens of all its prompts, counted or guessed."""
         if self.prompt_tokens is not None:
             return self.prompt_tokens
-        return guessed(self.calls, self.request.messages if self.request else [])
+        return guessed(self.calls)
 
     def record(self, status: int, now: float, *, counts: bool = True) -> Record:
         """The request's one line. ``status`` 0 means that nothing was sent; ``counts``: with its tokens."""

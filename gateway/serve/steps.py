@@ -6,7 +6,9 @@ Knows nothing about prompts or vectors.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, GatewayError, InsufficientQuota, RateLimited
 from gateway.http.exchange import Exchange, Receive, read_body
@@ -15,6 +17,16 @@ from gateway.routing.attempts import Candidate
 from gateway.serve.headers import afterwards, headers, named
 from gateway.serve.job import Job
 from gateway.serve.service import Service
+
+LONG_PROMPT = 20_000  # characters; counting the tokens of more is done off the event loop
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def counted(size: int, count: Callable[P, T], *texts: P.args, **more: P.kwargs) -> T:
+    """What ``count`` says of these texts, which have ``size`` characters; long ones hold up nobody else."""
+    return await asyncio.to_thread(count, *texts, **more) if size > LONG_PROMPT else count(*texts, **more)
 
 
 async def admitted(service: Service, job: Job, head: Mapping[bytes, bytes], receive: Receive) -> bytes:

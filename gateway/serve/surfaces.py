@@ -1,7 +1,7 @@
 """The APIs that are served: how each reads a body, and how it writes an answer.
 
 Rule: a new one is a parser to ``ChatRequest``, two encoders and one row here; what happens in between is the
-same for all (``serve.py``). Knows nothing about models or upstreams.
+same for all (``api.py``). Knows nothing about models or upstreams.
 """
 
 from __future__ import annotations

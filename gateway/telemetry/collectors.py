@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from gateway.limits.leases import ALERT
 from gateway.limits.limiter import Row
+from gateway.limits.rules import Scope
 from gateway.routing.lifecycle import State
 from gateway.routing.target import Target
 from gateway.serve.books import Books
@@ -106,16 +107,20 @@ class OfBooks:
             f"Spent and reserved of a budget in the configuration, of the {BUDGETS} that are spent most.",
             labels=("scope", "id", "budget"),
         )
-        budgets = self._books.leases.budgets()
-        named = [row for row in budgets if row.kind != "key" or row.id.startswith(CONFIG)]
+        nearly, named = self._books.leases.alerts(_named)
         for row in sorted(named, key=_share, reverse=True)[:BUDGETS]:
             spent.add_metric([row.kind, row.id, f"{row.measure}/{row.period}"], _share(row))
         alert = GaugeMetricFamily(
             "modal_gateway_budgets_nearly_spent",
-            f"Budgets of which {ALERT:.0%} are spent or reserved, whoever has them.",
+            f"Budgets of which {ALERT}% are spent or reserved, whoever has them.",
         )
-        alert.add_metric([], len(self._books.leases.alerts()))
-        return iter((gpu, cost, refused, spent, alert))
+        alert.add_metric([], nearly)
+        lost = CounterMetricFamily(
+            "modal_gateway_limit_calls_lost",
+            "What limits should have told Redis and never will, because it was away for too long.",
+            value=self._books.leases.lost,
+        )
+        return iter((gpu, cost, refused, spent, alert, lost))
 
     def sums(self) -> list[Family]:
         """GPU time and cost of all models together."""
@@ -127,10 +132,14 @@ class OfBooks:
 
 
 class OfLedger:
-    """A collector of how the ledger is; ``health`` is None while it does not run."""
+    """A collector of how the ledger is; ``health`` is None while it does not run.
 
-    def __init__(self, health: Callable[[], Health | None]) -> None:
+    ``refused``: requests that it refused.
+    """
+
+    def __init__(self, health: Callable[[], Health | None], refused: Callable[[], int]) -> None:
         self._health = health
+        self._refused = refused
 
     def collect(self) -> Iterator[Metric]:
         health = self._health()
@@ -144,7 +153,22 @@ class OfLedger:
             "Of the spool, what is not in the ledger's database yet.",
             value=health.waiting if health is not None else 0,
         )
-        return iter((reachable, waiting))
+        refused = CounterMetricFamily(
+            "modal_gateway_ledger_refusals",
+            "Requests that were refused because they could not be noted.",
+            value=self._refused(),
+        )
+        spoiled = CounterMetricFamily(
+            "modal_gateway_ledger_spoiled_rows",
+            "Rows that the ledger's database would not take.",
+            value=health.spoiled if health is not None else 0,
+        )
+        return iter((reachable, waiting, refused, spoiled))
+
+
+def _named(scope: Scope) -> bool:
+    """Whether the configuration names it."""
+    return scope.kind != "key" or scope.id.startswith(CONFIG)
 
 
 def _share(row: Row) -> float:

@@ -108,11 +108,7 @@ def _further(record: Record) -> list[str]:
     said = []
     if record.code:
         said.append(f"code={record.code}" + (" (in mid-stream)" if record.status == 200 else ""))
-    if record.state not in ("warm", "unknown"):
-        said.append(f"state={record.state}")
-    for name, seconds in (("queue", record.queued), ("boot", record.booted)):
-        if seconds >= 0.001:
-            said.append(f"{name}={seconds:.3f}s")
+    said += waits(record)
     if record.calls > 1:
         said.append(f"calls={record.calls}")
     if record.finish not in (None, "stop"):
@@ -123,6 +119,15 @@ def _further(record: Record) -> list[str]:
         said.append(f"gpu={record.gpu / 1e9:.3f}s")
     if record.cost:
         said.append(f"${record.cost / 1e9:.6f}")
+    return said
+
+
+def waits(record: Record) -> list[str]:
+    """The upstream's state and what the request waited for, where that is out of the ordinary."""
+    said = [f"state={record.state}"] if record.state not in ("warm", "unknown") else []
+    for name, seconds in (("queue", record.queued), ("boot", record.booted)):
+        if seconds >= 0.001:
+            said.append(f"{name}={seconds:.3f}s")
     return said
 
 

@@ -17,9 +17,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway import __version__
 from gateway.record import Record
@@ -32,7 +30,7 @@ from gateway.telemetry.series import Counts, Timings
 if TYPE_CHECKING:
     from gateway.ledger.writer import Health
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # read by all; no name of ours needs a later one
 PREFIX = "modal_gateway_"
 # Seconds. A warm model answers in tenths, a cold one in minutes.
 FIRST_EVENT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 600)
@@ -211,16 +209,12 @@ class Metrics:
         self._registry.register(made)
         self._sums.append(made.sums)
 
-    def booking(self, health: Callable[[], Health | None]) -> None:
+    def booking(self, health: Callable[[], Health | None], refused: Callable[[], int]) -> None:
         """Tell at each scrape how the ledger is, where there is one; to be called once."""
-        self._registry.register(OfLedger(health))
-
-    def exposition(self) -> bytes:
-        """The text that Prometheus scrapes of this process."""
-        return generate_latest(self._registry)
+        self._registry.register(OfLedger(health, refused))
 
     def families(self) -> list[Family]:
-        """The same as plain data."""
+        """What Prometheus scrapes of this process, as plain data."""
         return taken(self._registry)
 
     def sums(self) -> list[Family]:

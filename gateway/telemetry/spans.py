@@ -15,7 +15,7 @@ import orjson
 from gateway.core.wire import text_of
 from gateway.record import Record
 from gateway.routing.visit import Visit
-from gateway.serve.job import Job
+from gateway.serve.job import OTHER, Job
 from gateway.telemetry.lines import printable
 
 Value: TypeAlias = str | int | float | bool | Sequence[str]
@@ -29,6 +29,7 @@ ASKED: Mapping[str, str] = {
 }  # fmt: skip
 """Fields of a request that its span tells, and how they are called there."""
 MAX_TEXT = 16_384  # characters of each message that are told
+PROVIDER = "modal_gateway"
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,18 +79,21 @@ def _operation(record: Record) -> str:
 
 
 def _identity(record: Record) -> dict[str, Any]:
+    answered = record.status == 200  # else there is no response to speak of
     return {
         "gen_ai.operation.name": _operation(record),
-        "gen_ai.provider.name": "modal_gateway",
+        "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": printable(record.asked or record.model),
-        "gen_ai.response.model": record.model,
-        "gen_ai.response.id": record.request_id,
+        "gen_ai.response.model": record.model if answered else None,
+        "gen_ai.response.id": record.request_id if answered else None,
         "gen_ai.request.stream": record.streamed,
         "http.response.status_code": record.status,
         "error.type": record.code,
+        "modal_gateway.request_id": record.request_id,
         "modal_gateway.route": record.route,
         "modal_gateway.key": printable(record.key),
         "modal_gateway.team": record.team and printable(record.team),
+        "modal_gateway.model": record.model if record.model != OTHER else None,
         "modal_gateway.upstream": record.upstream,
         "modal_gateway.upstream.state": record.state,
     }
@@ -121,14 +125,18 @@ def _content(job: Job) -> dict[str, Any]:
     kept = [choice.kept.answer() for choice in job.choices if choice.kept is not None]
     said = [_message("assistant", answer.get("text", "")) for answer in kept]
     return {
+        "gen_ai.request.stop_sequences": list(map(_cut, getattr(job.request, "stop", None) or ())) or None,
         "gen_ai.input.messages": orjson.dumps(sent).decode(),
         "gen_ai.output.messages": orjson.dumps(said).decode(),
     }
 
 
 def _message(role: str, text: str) -> dict[str, Any]:
-    cut = text[:MAX_TEXT].encode("utf-8", "replace").decode()
-    return {"role": role, "parts": [{"type": "text", "content": cut}]}
+    return {"role": role, "parts": [{"type": "text", "content": _cut(text)}]}
+
+
+def _cut(text: str) -> str:
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _call(visit: Visit, number: int, record: Record) -> Iterator[Span]:
@@ -142,6 +150,7 @@ def _call(visit: Visit, number: int, record: Record) -> Iterator[Span]:
     told: dict[str, Any] = {
         **name,
         "gen_ai.operation.name": _operation(record),
+        "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": visit.payer.model,
         "modal_gateway.upstream.state": visit.state,
         "modal_gateway.call": number,

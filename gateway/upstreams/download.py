@@ -19,6 +19,7 @@ from gateway.upstreams.connections import target
 
 CONNECT = 5.0  # seconds
 HOPS = 5  # redirects that are followed
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine, which alone is asked without TLS
 REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {
     "accept": "*/*",

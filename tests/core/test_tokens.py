@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.tokens import COUNTED_AT_ONCE, Tally, estimate
-from gateway.serve.api import LONG_PROMPT
+from gateway.serve.steps import LONG_PROMPT
 
 
 def test_chinese_counts_one_per_character() -> None:

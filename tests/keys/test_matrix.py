@@ -24,8 +24,8 @@ from gateway.auth import ANYONE, Caller, Keys, Verifiers
 from gateway.core.errors import GatewayError, KeysUnavailable
 from gateway.dispatch import Dispatch
 from gateway.http.exchange import MAX_HEADER_BYTES
-from gateway.keys.desk import Desk
 from gateway.keys.key import Grant, digest_of, new_secret
+from gateway.keys.key_store import KeyStore
 from gateway.routing.routes import Routes
 from gateway.serve.api import Api
 from gateway.serve.service import Service
@@ -72,19 +72,29 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", "/v1/engines/m/embeddings"): Route("key", INPUT, True),
     ("POST", "/api/v1/token_check"): Route("key", CHECKS, True),
     ("GET", "/models"): Route(),
+    ("HEAD", "/models"): Route(),
     ("GET", "/v1/models"): Route(),
+    ("HEAD", "/v1/models"): Route(),
     ("GET", "/models/{id:path}"): SCOPED,
+    ("HEAD", "/models/{id:path}"): SCOPED,
     ("GET", "/v1/models/{id:path}"): SCOPED,
+    ("HEAD", "/v1/models/{id:path}"): SCOPED,
     ("GET", "/responses/{id}"): Route(),
     ("GET", "/v1/responses/{id}"): Route(),
     ("DELETE", "/responses/{id}"): Route(),
     ("DELETE", "/v1/responses/{id}"): Route(),
     ("GET", "/metrics"): Route(),
+    ("HEAD", "/metrics"): Route(),
     ("GET", "/openapi.json"): Route(),
+    ("HEAD", "/openapi.json"): Route(),
     ("GET", "/docs"): Route(),
+    ("HEAD", "/docs"): Route(),
     ("GET", "/health"): OPEN,
+    ("HEAD", "/health"): OPEN,
     ("GET", "/health/live"): OPEN,
+    ("HEAD", "/health/live"): OPEN,
     ("GET", "/health/ready"): OPEN,
+    ("HEAD", "/health/ready"): OPEN,
     ("GET", "/"): OPEN,
     ("HEAD", "/"): OPEN,
     ("GET", "/console/{file:path}"): OPEN,
@@ -202,8 +212,8 @@ async def wrong_keys(here: Gate) -> dict[str, bytes]:
     """Keys that look like those of the store and open nothing."""
     _, revoked = await here.new("revoked")
     expired = new_secret()
-    with closing(Desk(SecretStr("sqlite:///gateway.db"), here.folder)) as desk:
-        desk.add(Grant(name="expired", expires=datetime(2020, 1, 1, tzinfo=UTC)), expired)
+    with closing(KeyStore(SecretStr("sqlite:///gateway.db"), here.folder)) as key_store:
+        key_store.add(Grant(name="expired", expires=datetime(2020, 1, 1, tzinfo=UTC)), expired)
     _, disabled = await here.new("disabled", disabled=True)
     id, rotated = await here.new("rotated")
     await here.admin("DELETE", "/revoked")
@@ -225,6 +235,9 @@ KEYS = {"auth": {"keys": [{"name": "own", "key": OWN}, OLD]}}
 
 def refused(answer: Answer, path: str) -> str:
     """The message of a 401 in the envelope of this route; of the admin API many are told to wait."""
+    if not answer.body and b"content-length: 0" not in answer.head:  # of HEAD
+        assert answer.status == 401 and b"www-authenticate: bearer" in answer.head
+        return ""
     told = json.loads(answer.body)
     if path.startswith("/admin/") and answer.status == 429:
         assert told["error"]["code"] == "rate_limit_exceeded" and b"retry-after" in answer.head

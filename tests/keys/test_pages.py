@@ -3,15 +3,23 @@
 import json
 import logging
 import sqlite3
+import threading
+import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import httpx
 import pytest
+from starlette.requests import Request
 
-from gateway.keys.key import digest_of
+from gateway.keys.key import Grant, Key, digest_of
+from gateway.keys.key_cache import KeyCache
+from gateway.keys.key_store import KeyStore
+from gateway.keys.pages import KeyPages
+from gateway.settings import Auth
 from tests.keys.gate import ADMIN, OWN, gate, kept_in
 
 GRANT = {
@@ -131,6 +139,35 @@ async def test_null_takes_limits_and_budgets_away(tmp_path: Path) -> None:
         await here.admin("PATCH", "/ann", json={"limits": {"concurrent": 3}})
         limits = (await here.admin("GET", "/ann")).json()["limits"]
         assert (limits["concurrent"], limits["requests_per_day"]) == (3, None)
+
+
+class Shown(Key):
+    """A key that knows in which thread it was written down."""
+
+    threads: ClassVar[list[int]] = []
+
+    def shown(self, now: float) -> dict[str, Any]:
+        self.threads.append(threading.get_ident())
+        return super().shown(now)
+
+
+async def test_the_list_is_not_written_down_on_the_event_loop(tmp_path: Path) -> None:
+    class Stored(KeyStore):
+        def every(self) -> list[Key]:
+            return [Shown.new(Grant(name="ann"), "sk-ann", 0)]
+
+    class Open:
+        async def admit(self, head: Mapping[bytes, bytes]) -> None: ...
+
+        async def admit_change(self, head: Mapping[bytes, bytes]) -> None: ...
+
+    key_cache = KeyCache(Auth(), None, time.monotonic, lambda _: None)
+    pages = KeyPages(Open(), key_cache, Stored(None, tmp_path), dict)
+    scope = {"type": "http", "http_version": "1.1", "headers": [(b"host", b"localhost")]}
+    answer = await pages.every(Request(scope))
+    assert [row["name"] for row in json.loads(bytes(answer.body))["data"]] == ["ann"]
+    [thread] = Shown.threads
+    assert thread != threading.get_ident()
 
 
 VERBS = [

@@ -114,10 +114,10 @@ async def test_redis_may_be_killed_and_come_back(tmp_path: Path, server: Server)
 async def test_while_redis_is_silent_gateways_look_for_themselves(tmp_path: Path, server: Server) -> None:
     async with two_gateways(tmp_path, server, poll=0.3) as (one, two):
         secret = await known(two, "ann")
-        with elsewhere(tmp_path) as desk:
+        with elsewhere(tmp_path) as key_store:
             server.signal(signal.SIGSTOP)
             began = time.monotonic()
-            await asyncio.to_thread(desk.revoke, "ann")
+            await asyncio.to_thread(key_store.revoke, "ann")
             await asyncio.gather(refused_after(one, secret), refused_after(two, secret))
             assert time.monotonic() - began < REACHES
 

@@ -228,6 +228,13 @@ def test_a_refusal_names_the_rule_and_the_wait() -> None:
     assert error.headers["x-ratelimit-remaining-tokens"] == "2"
 
 
+def test_not_all_is_free_before_there_is_room_for_one() -> None:
+    of = Scope("key", "one", "one", (PER_DAY,), None, ())
+    wait = float((PER_DAY.steps + 1) * PER_DAY.step)
+    error = refusals.error(Refusal(of, PER_DAY, 1, 1, 0, 1, wait), 1_795_300_123.0)
+    assert error.headers["x-ratelimit-reset-requests"] == refusals.span(wait) == "24h5m0s"
+
+
 async def test_settling_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def settle(self, grant: Grant, spent: Amount, scopes: tuple[Scope, ...]) -> None:

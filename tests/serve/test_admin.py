@@ -17,6 +17,7 @@ from gateway.routing.lifecycle import State
 from gateway.routing.observations import REMEMBERED, Sightings
 from gateway.settings import settings_from
 from gateway.telemetry import log
+from gateway.telemetry.families import exposition
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import Observed
 from tests.serve.house import House, Scripted, Visit, container, deployed, faster, house, soon
@@ -384,11 +385,11 @@ def record(**fields: Any) -> Record:
 def test_waiting_and_extra_calls_are_counted_where_there_were_any() -> None:
     metrics = Metrics()
     metrics.observe(record())
-    before = metrics.exposition().decode()
+    before = exposition(metrics.families()).decode()
     for name in ("queue_seconds", "boot_wait_seconds", "retries_total", "fallbacks_total"):
         assert f"modal_gateway_{name}_count{{" not in before and f"modal_gateway_{name}{{" not in before
     metrics.observe(record(queued=2.0, booted=21.5, calls=4, fallbacks=1, wanted="asked"))
-    after = metrics.exposition().decode().splitlines()
+    after = exposition(metrics.families()).decode().splitlines()
     assert 'modal_gateway_queue_seconds_sum{model="m"} 2.0' in after
     assert 'modal_gateway_boot_wait_seconds_sum{model="m"} 21.5' in after
     assert 'modal_gateway_retries_total{model="asked"} 2.0' in after
@@ -400,8 +401,8 @@ def test_waiting_and_extra_calls_are_counted_where_there_were_any() -> None:
     [
         ({"state": "warm"}, "code=upstream_error after 2.000 s"),
         ({"state": "unknown", "queued": 0.0004}, "code=upstream_error after 2.000 s"),
-        ({"state": "cold", "booted": 1.5}, "code=upstream_error state=cold boot=1500ms after 2.000 s"),
-        ({"state": "saturated", "queued": 0.25}, "state=saturated queue=250ms after 2.000 s"),
+        ({"state": "cold", "booted": 1.5}, "code=upstream_error state=cold boot=1.500s after 2.000 s"),
+        ({"state": "saturated", "queued": 0.25}, "state=saturated queue=0.250s after 2.000 s"),
     ],
 )
 def test_the_log_tells_of_waiting_where_there_was_any(

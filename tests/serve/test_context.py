@@ -10,7 +10,7 @@ import pytest
 from gateway.app import build_app
 from gateway.core.call import PromptCall
 from gateway.core.events import Finish, Text, Usage
-from gateway.serve.api import LONG_PROMPT
+from gateway.serve.steps import LONG_PROMPT
 from gateway.settings import settings_from
 from gateway.tokens import counter
 from tests.serve.house import Desk, House, Scripted, Visit, container, deployed, house, listening, settings

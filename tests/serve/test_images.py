@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, RateLimited
 from gateway.core.wire import ChatRequest
-from gateway.serve.images import AT_ONCE, MAX_BYTES, Images
+from gateway.serve.images import AT_ONCE, MAX_BYTES, REQUESTS, Images
 from gateway.settings import ConfigError, settings_from
 from gateway.upstreams.download import HOPS, File, NotFetched
 from tests.serve.house import House, Visit, container, house, settings, soon
@@ -434,6 +434,30 @@ async def test_they_have_to_come_in_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("gateway.serve.images.TIMEOUT", 0.01)
     assert "did not come within" in await refused(Images(["example.org"], fetch), "https://example.org/a")
+
+
+async def test_while_many_fetch_theirs_others_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, full, go = 0, asyncio.Event(), asyncio.Event()
+
+    async def fetch(url: str, check: Callable[[str], None], take: Callable[[int], None]) -> File:
+        nonlocal running
+        running += 1
+        if running == REQUESTS:
+            full.set()
+        await go.wait()
+        return File("image/png", PNG)
+
+    images = Images(["example.org"], fetch)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(REQUESTS):
+            group.create_task(images.inlined(chat("https://example.org/a")))
+        await soon(full.wait())
+        monkeypatch.setattr("gateway.serve.images.TURN", 0.01)
+        with pytest.raises(RateLimited, match="try again") as caught:
+            await soon(images.inlined(chat("https://example.org/a")))
+        assert caught.value.headers["retry-after"] == "1"
+        go.set()
+    await images.inlined(chat("https://example.org/a"))
 
 
 async def test_the_body_of_a_contract_request_is_its_own_business() -> None:

@@ -6,21 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.allowances import Budget
-from gateway.app import build_app
+from gateway.app import Site, application, build_app
 from gateway.core.errors import UpstreamUnavailable
 from gateway.core.gpu import SECOND
 from gateway.core.price import Price
 from gateway.dispatch import HOT, OLD, PROMPTS, TEXTS, TURNS, Dispatch
 from gateway.fleet import Fleet
-from gateway.settings import settings_from
+from gateway.limits.means import Took
+from gateway.serve.embeddings import Embeddings
+from gateway.settings import Server, settings_from
 from tests.conftest import ROOT
-from tests.serve.house import HELLO, House, Scripted, Visit, house, soon
+from tests.serve.house import HELLO, House, Line, Scripted, Visit, container, house, listening, settings, soon
 from tests.serve.test_gpu_seconds import ROOMY, Gated, Time, Works, model, rest
 from tests.serve.test_surface import error
 
@@ -114,6 +117,16 @@ async def test_the_headers_are_openai_s_and_count_down() -> None:
         assert int(second.headers["x-ratelimit-remaining-tokens"]) < 1000
         streamed = await ask(at, stream=True)
         assert streamed.headers["x-ratelimit-remaining-requests"] == "7"
+
+
+async def test_a_failure_tells_of_the_limits_too() -> None:
+    async def failing(visit: Visit) -> None:
+        await visit.answer({"error": "out of memory"}, status="500 Internal Server Error")
+
+    async with bounded(failing, limits={"requests_per_minute": 10}) as at:
+        failed = await ask(at)
+        assert failed.status_code == 502
+        assert failed.headers["x-ratelimit-remaining-requests"] == "9"
 
 
 async def test_a_request_that_is_refused_says_when_to_come_back() -> None:
@@ -292,6 +305,91 @@ async def test_a_burst_after_the_start_spends_no_more_than_the_budget(budget: Bu
     statuses = [each.result().status for each in asked]
     assert sorted(statuses) == [200] * 3 + [429] * 16 + [503]
     assert works._chat._service.books.taken["m"].cost <= 3 * SECOND
+
+
+@pytest.mark.parametrize("path", [HOT, "stream", "/embeddings"])
+async def test_whoever_leaves_before_their_turn_is_missed_by_nobody(path: str) -> None:
+    time, upstream = Time(), Gated()
+    day = (Budget(dollars=3.0, per="day"),)
+    works = Works(time, model(time, upstream, price=Price(1.0), budgets=day))
+    takes, lines = works.take, [works.line(stream=path == "stream") for _ in range(4)]
+    if path == "/embeddings":
+        vectors = Embeddings(works.service)
+        lines = [Line(path, b'{"model": "m", "input": "hi"}') for _ in lines]
+
+        async def takes(line: Line) -> None:
+            await vectors(line.scope, line.receive, line.send)
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(takes(line)) for line in lines]
+        await rest()
+        for line, task in zip(lines[::-1], asked[::-1], strict=True):  # the one that runs is the last to go
+            line.left.set()
+            await soon(task)
+            assert (len(upstream.waiting), line.said) == (line is not lines[0], [])
+    assert [record.client_left for record in works.records] == [True] * 4
+
+
+async def test_a_stream_that_waits_for_its_turn_is_kept_alive() -> None:
+    time, upstream = Time(), Gated()
+    day = (Budget(dollars=3.0, per="day"),)
+    works = Works(time, model(time, upstream, price=Price(1.0), budgets=day))
+    works.service.limits = Server(first_byte_grace=0.01)
+    async with asyncio.TaskGroup() as group:
+        lines = [works.line(stream=True) for _ in range(2)]
+        for line in lines:
+            group.create_task(works.take(line))
+            await rest()
+        await soon(lines[1].until(b"data: "))
+        assert len(upstream.waiting) == 1
+        upstream.answer()
+        await rest()
+        upstream.answer()
+    assert all(b"[DONE]" in line.body for line in lines)
+
+
+async def test_what_the_ledger_knows_of_a_model_lets_all_in_that_wait() -> None:
+    time, upstream = Time(), Gated()
+    served = model(time, upstream, price=Price(1.0), budgets=(Budget(dollars=3.0, per="day"),))
+    works = Works(time, served)
+    books = works.service.books
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(works.ask()) for _ in range(5)]
+        await rest()
+        books.recall(served, [Took(None, SECOND, 5), Took(SECOND, None, 5)])  # from when it had no price
+        await rest()
+        assert len(upstream.waiting) == 1
+        books.recall(served, [Took(SECOND, SECOND, 5)])
+        await rest()
+        assert len(upstream.waiting) == 4  # a dollar each, but the first one had reserved nothing
+        for _ in range(4):
+            upstream.answer()
+    assert sorted(each.result().status for each in asked) == [200, 200, 200, 200, 429]
+
+
+async def test_after_a_restart_a_slow_first_request_holds_up_no_other(tmp_path: Path) -> None:
+    held, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(visit: Visit) -> None:
+        if len(visits := behind.visits) > 1 and visit is visits[1]:
+            held.set()
+            await go.wait()
+        await answering(visit)
+
+    async with container(slow) as behind:
+        keys = [{"name": "one", "key": "sk-one", "budgets": [{"dollars": 500}]}]
+        config = settings_from({**settings(behind.port, **MODEL), "auth": {"keys": keys}}, {})
+        for visits in (1, 3):
+            app = application(config, Site(tmp_path, loopback=True, store=True))
+            async with listening(app) as port, asyncio.TaskGroup() as group:
+                at = House(port, behind)
+                first = group.create_task(ask(at))
+                if visits > 1:
+                    await soon(held.wait())
+                    assert (await soon(ask(at))).status_code == 200
+                    go.set()
+                assert (await soon(first)).status_code == 200
+            assert len(behind.visits) == visits
 
 
 async def test_without_such_a_budget_nobody_waits_for_the_first() -> None:

@@ -102,7 +102,7 @@ async def test_no_task_outlives_the_stream() -> None:
     before = asyncio.all_tasks()
     async with stream_to(line, Rhythm(0, NEVER, NEVER)):
         await soon(line.opening.wait())
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 class Slow(Line):

@@ -156,9 +156,26 @@ async def test_a_doubled_v1_is_explained() -> None:
         assert "OPENAI_BASE_URL" in error(await call(at, "POST", "/v1/v1/chat/completions"))["message"]
 
 
+@pytest.mark.parametrize("path", [*CLOSED, "/health", "/health/live", "/health/ready"])
+async def test_head_tells_what_get_would_and_has_no_body(path: str) -> None:
+    async with house(greet) as at:
+        got, looked = await call(at, "GET", path), await call(at, "HEAD", path)
+        assert (looked.status_code, looked.content) == (got.status_code, b"") == (200, b"")
+        assert looked.headers["content-type"] == got.headers["content-type"]
+        if path != "/metrics":  # which changes
+            assert looked.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_metrics_are_in_the_text_format_that_every_reader_knows() -> None:
+    async with house(greet) as at:
+        scraped = await call(at, "GET", "/metrics")
+        assert scraped.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
 async def test_a_405_says_what_is_allowed() -> None:
     async with house(greet) as at:
         assert (await call(at, "GET", "/v1/chat/completions")).headers["allow"] == "POST"
+        assert (await call(at, "POST", "/health")).headers["allow"] == "GET, HEAD"
 
 
 async def test_bad_requests_are_400_with_param() -> None:

@@ -262,7 +262,7 @@ async def test_many_are_kept_at_once_and_none_is_left_behind() -> None:
     await rota.keep(())
     for each in targets:
         await each.aclose()
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 async def test_a_process_that_only_starts_workers_keeps_them_in_a_thread() -> None:

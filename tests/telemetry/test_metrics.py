@@ -12,11 +12,17 @@ from gateway.auth import Caller
 from gateway.console.history import totals
 from gateway.core.errors import UpstreamUnavailable
 from gateway.core.events import Finish, Text, Usage
-from gateway.limits.rules import Amount
+from gateway.ledger.writer import Health
+from gateway.limits.leases import Leases
+from gateway.limits.memory import Memory
+from gateway.limits.rules import Amount, Kind
+from gateway.limits.scopes import Scopes
 from gateway.record import Record
 from gateway.routing.visit import Visit as Met
 from gateway.routing.visit import covered
+from gateway.serve.books import Books
 from gateway.telemetry import lag as lags
+from gateway.telemetry.families import exposition
 from gateway.telemetry.metrics import Metrics
 from tests.ledger.books import record
 from tests.serve.house import Desk, Scripted, Visit, deployed, house, soon, unbounded
@@ -37,7 +43,7 @@ def full(model: str, **other: object) -> Record:
 
 
 def series(metrics: Metrics) -> list[str]:
-    return [line for line in metrics.exposition().decode().splitlines() if not line.startswith("#")]
+    return [line for line in exposition(metrics.families()).decode().splitlines() if not line.startswith("#")]
 
 
 def test_a_model_has_a_hundred_series_and_junk_names_have_none_of_their_own() -> None:
@@ -55,6 +61,19 @@ def test_a_model_has_a_hundred_series_and_junk_names_have_none_of_their_own() ->
         metrics.observe(record("req_1", asked=f"junk{number}", model="other", status=404, usage=None))
     assert len(series(metrics)) - known < 100
     assert not [line for line in series(metrics) if "junk" in line]
+
+
+def test_what_the_ledger_and_limits_lost_is_counted() -> None:
+    metrics, limiter = Metrics(), Memory(WORLD.monotonic, WORLD.time)
+    limiter.lost = 4
+
+    async def nothing(kind: Kind, id: str, since: float) -> Amount:
+        return Amount()
+
+    metrics.keep(Books(Leases(limiter, Scopes({}), nothing, WORLD.time), WORLD))
+    metrics.booking(lambda: Health(reachable=True, waiting=0, spoiled=3), lambda: 2)
+    for line in ("ledger_refusals_total 2.0", "ledger_spoiled_rows_total 3.0", "limit_calls_lost_total 4.0"):
+        assert f"modal_gateway_{line}" in series(metrics)
 
 
 async def test_only_the_configuration_names_budgets_and_those_of_everybody_are_counted() -> None:

@@ -59,7 +59,11 @@ async def test_a_request_is_a_span_with_its_call_below() -> None:
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (3, 2)
     assert told["gen_ai.response.finish_reasons"] == ("stop",)
     assert (told["gen_ai.request.max_tokens"], told["http.response.status_code"]) == (5, 200)
+    assert told["gen_ai.response.id"] == told["modal_gateway.request_id"]
     assert "hi" not in repr(told) and "hello" not in repr(told)
+    for each in (call, request):
+        wanted = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "modal_gateway"}
+        assert wanted.items() <= dict(each.attributes or {}).items()
 
 
 async def test_each_try_is_a_span_and_a_failed_one_says_how() -> None:
@@ -82,6 +86,19 @@ async def test_a_request_that_fails_is_an_error_and_a_client_s_mistake_is_none()
     _, failed, refused = await spans(tracing, exporter)
     assert failed.status.status_code is StatusCode.ERROR and refused.status.status_code is StatusCode.UNSET
     assert (refused.attributes or {})["error.type"] == "model_not_found"
+
+
+async def test_what_was_not_answered_has_no_response() -> None:
+    desk = Desk(deployed(Scripted("m", [UpstreamUnavailable("gone")])))
+    tracing, exporter = begin(desk)
+    await desk.ask()
+    await desk.ask(model="nope")
+    _, failed, refused = [dict(each.attributes or {}) for each in await spans(tracing, exporter)]
+    for told in (failed, refused):
+        assert not any(name.startswith("gen_ai.response.") for name in told)
+        assert told["modal_gateway.request_id"]
+    assert (failed["gen_ai.request.model"], failed["modal_gateway.model"]) == ("m", "m")
+    assert refused["gen_ai.request.model"] == "nope" and "modal_gateway.model" not in refused
 
 
 async def test_the_wait_for_a_slot_and_for_a_container_are_spans() -> None:
@@ -121,11 +138,23 @@ async def test_the_wait_for_a_slot_and_for_a_container_are_spans() -> None:
     assert queue.end_time - queue.start_time == 2_000_000_000
 
 
+@pytest.mark.parametrize("content", [False, True])
+async def test_stops_are_content(content: bool) -> None:
+    desk = Desk(deployed(Scripted("m", [HELLO])))
+    tracing, exporter = begin(desk, content=content)
+    await desk.ask(stop=["secret", "\n\n"])
+    told = dict((await spans(tracing, exporter))[-1].attributes or {})
+    wanted = ("secret", "\n\n") if content else None
+    assert told.get("gen_ai.request.stop_sequences") == wanted
+    assert ("secret" in repr(told)) is content
+
+
 async def test_content_is_told_only_where_that_was_asked_for() -> None:
     desk = Desk(deployed(Scripted("m", [HELLO])))
     tracing, exporter = begin(desk, content=True)
     await desk.ask()
     told = dict((await spans(tracing, exporter))[-1].attributes or {})
+    assert "gen_ai.request.stop_sequences" not in told  # none were sent
     assert told["gen_ai.input.messages"] == '[{"role":"user","parts":[{"type":"text","content":"hi"}]}]'
     said = '[{"role":"assistant","parts":[{"type":"text","content":"hello"}]}]'
     assert told["gen_ai.output.messages"] == said

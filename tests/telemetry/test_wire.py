@@ -1,15 +1,36 @@
 """What `show_wire` shows: prompts, calls and raw answers, whole lines, bounded, and no secret."""
 
-import pytest
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
-from gateway.settings import settings_from
-from gateway.upstreams.wire import MAX_CALL, MAX_LINE, TAP, Tap
+import pytest
+from pydantic import SecretStr
+
+from gateway.core.call import PromptCall
+from gateway.fleet import Fleet
+from gateway.settings import Admin, settings_from
+from gateway.upstreams.wire import MAX_CALL, MAX_LINE, TAP, Tap, secrets_in
 from tests.serve.house import Visit, house
 from tests.serve.test_surface import call
 from tests.telemetry.test_trace import ASK
 
 SECRETS = {"api_key": "sk-upstream-secret", "headers": {"x-token": "header-secret"}}
 SHOW = {"server": {"show_wire": True}}
+EVERYWHERE: dict[str, Any] = {
+    "server": {"show_wire": True},
+    "auth": {"keys": [{"name": "ann", "key": "sk-callers"}]},
+    "admin": {"key": 'the "admin"\\'},
+    "store": {"url": "postgresql://me:p%40ss-of-store@127.0.0.1/keys?sslpassword=of-a-file"},
+    "redis": {"url": "redis://:pass-of-redis@127.0.0.1/0"},
+    "models": {
+        "m": {"upstream": {"kind": "demo"}},
+        "n": {"upstreams": [
+            {"url": "http://127.0.0.1", "modal_key": "wk-others", "modal_secret": "ws-others"},
+            {"url": "http://127.0.0.1", "headers": {"authorization": "Bearer of-others", "x-short": "abc"}},
+        ]},
+    },
+}  # fmt: skip
 
 
 async def answer(visit: Visit) -> None:
@@ -38,6 +59,34 @@ async def test_a_call_and_its_answer_are_shown_without_secrets(capfd: pytest.Cap
     assert "secret" not in "\n".join(shown) and all(line.isprintable() for line in shown)
 
 
+def test_every_secret_of_a_configuration_is_known_and_nothing_else() -> None:
+    found = secrets_in(settings_from(EVERYWHERE, {}))
+    store, redis = EVERYWHERE["store"]["url"], EVERYWHERE["redis"]["url"]
+    passwords = {"p%40ss-of-store", "p@ss-of-store", "of-a-file", "pass-of-redis"}
+    others = {"wk-others", "ws-others", "Bearer of-others", "of-others"}
+    admin = {'the "admin"\\', r"the \"admin\"\\"}  # the second as it stands in a body
+    assert found == {"sk-callers", store, redis} | passwords | others | admin
+
+
+async def test_what_is_secret_elsewhere_is_blanked_too(capfd: pytest.CaptureFixture[str]) -> None:
+    settings = settings_from(EVERYWHERE, {})
+    fleet = Fleet(Path(), monotonic, show_wire=True)
+    fleet.adopt(fleet.plan(settings))
+    [target] = [target for target in fleet.targets if target.name == "m"]
+    said = sorted(secrets_in(settings))
+    async for _ in target.send(PromptCall("\n".join(said), {})):
+        pass
+    later = settings.model_copy(update={"admin": Admin(key=SecretStr("of-tomorrow"))})
+    fleet.adopt(fleet.plan(later))
+    async for _ in target.send(PromptCall("of-tomorrow sk-callers", {})):
+        pass
+    async for _ in target.send(PromptCall(settings.admin.key.get_secret_value(), {})):
+        pass  # a restart would change it, a reload does not
+    shown = capfd.readouterr().err
+    assert "m | *** ***" in shown
+    assert [each for each in (*said, "of-tomorrow") if each in shown] == []
+
+
 async def test_a_refusal_is_shown_too(capfd: pytest.CaptureFixture[str]) -> None:
     async def refuse(visit: Visit) -> None:
         await visit.answer({"error": "no room"}, status="500 Internal Server Error")
@@ -64,7 +113,7 @@ def test_the_environment_switches_it_on() -> None:
 
 def test_lines_and_calls_are_bounded() -> None:
     said: list[str] = []
-    tap = Tap("m", (), said.append)
+    tap = Tap("m", frozenset(), said.append)
     tap.take(b"x" * 100_000)
     assert said == []  # the line has no end yet
     tap.take(b"")
@@ -78,7 +127,7 @@ def test_lines_and_calls_are_bounded() -> None:
 @pytest.mark.parametrize("at", range(1, 30))
 def test_no_cut_shows_a_secret(at: int) -> None:
     said: list[str] = []
-    tap = Tap("m", ("sk-secret",), said.append)
+    tap = Tap("m", frozenset({"sk-secret"}), said.append)
     whole = b"before sk-secret after\nnext\n"
     tap.take(whole[:at])
     tap.take(whole[at:])

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.console.history import totals
-from gateway.telemetry.families import Family, lasting, total
+from gateway.telemetry.families import Family, exposition, lasting, total
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.workers import Workers
 from tests.cli.test_serve import Endpoint, endpoint, said, serving  # noqa: F401
@@ -84,7 +84,7 @@ async def test_sums_are_of_all_that_serve_and_of_those_that_are_gone(folder: Pat
 async def test_the_sum_says_what_one_process_would(folder: Path) -> None:
     one = Process(folder, 3)
     async with all_of(one):
-        assert await one.workers.exposition() == one.metrics.exposition()
+        assert await one.workers.exposition() == exposition(one.metrics.families())
 
 
 async def test_what_has_ended_counts_on_but_not_what_it_was_doing(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -150,9 +150,9 @@ def nested(depth: int) -> dict[str, Any]:
 )
 def test_a_schema_beyond_bounds_is_refused_at_once(schema: Any, said: str) -> None:
     form({"pattern": "a"})  # the library is imported once
-    begun = perf_counter()
+    begun = process_time()
     assert said in schema_refusal(schema)
-    assert perf_counter() - begun < 2
+    assert process_time() - begun < 2
 
 
 @pytest.mark.parametrize(

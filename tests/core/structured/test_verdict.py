@@ -1,7 +1,7 @@
 """Verdicts: right about every value, one line about a wrong one, and quick about hostile ones."""
 
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -190,6 +190,6 @@ HOSTILE: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("schema", "answer"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
 def test_no_schema_and_answer_keep_the_check_busy(schema: Any, answer: str) -> None:
     found: Format = form(schema)
-    begun = perf_counter()
+    begun = process_time()
     verdict(answer, found)
-    assert perf_counter() - begun < 3
+    assert process_time() - begun < 3

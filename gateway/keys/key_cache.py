@@ -33,14 +33,17 @@ log = logging.getLogger("gateway")
 class Store(Protocol):
     """Where keys are kept; called in a thread of its own."""
 
-    def since(self, revision: int, most: int) -> Sequence[Key]:
-        """Keys that changed after this revision, in the order of their changes; the first ``most``."""
+    def since(self, revision: int, most: int, bound: float) -> Sequence[Key]:
+        """Keys that changed after this revision, in the order of their changes; the first ``most``.
+
+        ``bound``: seconds that this may take.
+        """
         ...
 
     def close(self) -> None: ...
 
 
-class Book:
+class KeyCache:
     """``ended`` hears the id of a key that opens nothing any more; ``clock`` gives monotonic seconds."""
 
     def __init__(
@@ -159,7 +162,7 @@ class Book:
 
     async def _page(self, revision: int) -> Sequence[Key]:
         assert self._store is not None
-        look = partial(self._store.since, revision, PAGE)
+        look = partial(self._store.since, revision, PAGE, LOOK)
         async with asyncio.timeout(LOOK):
             return await asyncio.get_running_loop().run_in_executor(self._thread, look)
 

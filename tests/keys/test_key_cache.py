@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from gateway.auth import ANYONE
 from gateway.core.errors import GatewayError, KeysUnavailable
-from gateway.keys.book import PAGE, STALE, Book
 from gateway.keys.key import Grant, Key, digest_of, new_secret
+from gateway.keys.key_cache import PAGE, STALE, KeyCache
 from gateway.keys.running import Running
 from gateway.settings import ApiKey, Auth
 
@@ -42,7 +42,7 @@ class Store:
         key = self.put(Key.new(Grant.model_validate({"name": name, **grant}), secret, 0))
         return key, digest_of(secret)
 
-    def since(self, revision: int, most: int) -> Sequence[Key]:
+    def since(self, revision: int, most: int, bound: float) -> Sequence[Key]:
         self.looks += 1
         self.gate.wait(5)
         if self.down:
@@ -71,15 +71,15 @@ async def looked(store: Store) -> None:
         await asyncio.sleep(0)
 
 
-def book(store: Store, clock: Clock | None = None, ended: list[str] | None = None) -> Book:
+def key_cache(store: Store, clock: Clock | None = None, ended: list[str] | None = None) -> KeyCache:
     heard = ended if ended is not None else []
-    return Book(Auth(), store, clock or Clock(), heard.append)
+    return KeyCache(Auth(), store, clock or Clock(), heard.append)
 
 
 async def test_a_key_is_known_after_a_look_with_all_it_may() -> None:
     store = Store()
     key, digest = store.new("ann", team="red", models=["a*"], limits={"concurrent": 2}, priority=5)
-    one = book(store)
+    one = key_cache(store)
     assert one.find(digest) is None
     await one.look()
     found = one.find(digest)
@@ -92,7 +92,7 @@ async def test_a_key_is_known_after_a_look_with_all_it_may() -> None:
 async def test_a_key_that_ends_opens_nothing_and_is_told_once(change: dict[str, object]) -> None:
     store, ended = Store(), list[str]()
     key, digest = store.new()
-    one = book(store, ended=ended)
+    one = key_cache(store, ended=ended)
     await one.look()
     caller = one.find(digest)
     assert caller is not None and one.opens(caller)
@@ -108,7 +108,7 @@ async def test_a_key_that_ends_opens_nothing_and_is_told_once(change: dict[str, 
 async def test_a_rotated_key_ends_the_old_secret_and_opens_with_the_new() -> None:
     store, ended = Store(), list[str]()
     key, old = store.new()
-    one = book(store, ended=ended)
+    one = key_cache(store, ended=ended)
     await one.look()
     before = one.find(old)
     new = digest_of(new_secret())
@@ -124,7 +124,7 @@ async def test_a_rotated_key_ends_the_old_secret_and_opens_with_the_new() -> Non
 async def test_what_a_key_may_do_can_change_without_ending_anything() -> None:
     store, ended = Store(), list[str]()
     key, digest = store.new()
-    one = book(store, ended=ended)
+    one = key_cache(store, ended=ended)
     await one.look()
     store.put(Key(key.id, key.digest, Grant(name="ann", models=("b",)), 0, 1))
     await one.look()
@@ -137,7 +137,7 @@ async def test_however_many_wait_the_store_is_asked_twice_at_most() -> None:
     """Once for those who came while nobody was looking, once for those who came during that."""
     store = Store()
     store.gate.clear()
-    one = book(store)
+    one = key_cache(store)
     async with asyncio.TaskGroup() as group:
         for _ in range(100):
             group.create_task(one.look())
@@ -151,7 +151,7 @@ async def test_however_many_wait_the_store_is_asked_twice_at_most() -> None:
 
 async def test_a_key_made_during_a_look_is_found_by_who_asks_after_it_was_made() -> None:
     store = Store()
-    one = book(store)
+    one = key_cache(store)
     store.gate.clear()
     first = asyncio.get_running_loop().create_task(one.look())
     await looked(store)
@@ -166,7 +166,7 @@ async def test_a_key_made_during_a_look_is_found_by_who_asks_after_it_was_made()
 async def test_more_keys_than_one_page_are_all_known_after_one_look() -> None:
     store = Store()
     digests = [store.new(f"key {number}")[1] for number in range(2 * PAGE + 1)]
-    one = book(store)
+    one = key_cache(store)
     await one.look()
     assert store.looks == 3
     assert all(one.find(digest) for digest in digests)
@@ -205,7 +205,7 @@ async def test_what_another_store_does_not_have_ends_and_what_it_has_opens(
 ) -> None:
     store, clock, ended = Store(), Clock(), list[str]()
     made = {name: store.new(name) for name in ("ann", "bob", "carl")}
-    one = book(store, clock, ended)
+    one = key_cache(store, clock, ended)
     await one.look()
     change(store)
     _, new = store.new("dora")
@@ -226,7 +226,7 @@ async def test_what_was_taken_out_while_a_store_was_silent_ends_when_it_answers(
     store, ended = Store(), list[str]()
     key, digest = store.new("ann")
     last, _ = store.new("bob")
-    one = book(store, ended=ended)
+    one = key_cache(store, ended=ended)
     await one.look()
     store.down = True
     with suppress(KeysUnavailable):
@@ -241,7 +241,7 @@ async def test_what_was_taken_out_while_a_store_was_silent_ends_when_it_answers(
 async def test_the_latest_key_stays_who_it_was_while_nothing_changes() -> None:
     store = Store()
     _, digest = store.new()
-    one = book(store)
+    one = key_cache(store)
     await one.look()
     before = one.find(digest)
     await one.look()
@@ -252,7 +252,7 @@ async def test_a_store_that_falls_silent_and_comes_back_is_told_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Store()
-    one = book(store)
+    one = key_cache(store)
     for down in (False, True, True, True, False, False):
         store.down = down
         with suppress(KeysUnavailable):
@@ -266,7 +266,7 @@ async def test_a_store_that_falls_silent_and_comes_back_is_told_once_each(
 async def test_closing_closes_the_store_after_the_look_that_goes_on() -> None:
     store = Store()
     store.gate.clear()
-    one = book(store)
+    one = key_cache(store)
     looking = asyncio.get_running_loop().create_task(one.look())
     await looked(store)
     one.close()
@@ -286,7 +286,7 @@ async def test_a_request_that_was_let_in_before_its_key_ended_ends_as_it_enters(
         def end(self, error: GatewayError) -> None:
             ended.append(error)
 
-    one = book(store)
+    one = key_cache(store)
     running = Running(one.opens)
     await one.look()
     caller = one.find(digest)
@@ -303,7 +303,7 @@ async def test_a_request_that_was_let_in_before_its_key_ended_ends_as_it_enters(
 async def test_without_its_store_known_keys_go_on_for_a_while_and_unknown_ones_are_no_401() -> None:
     store, clock = Store(), Clock()
     _, digest = store.new()
-    one = book(store, clock)
+    one = key_cache(store, clock)
     await one.look()
     store.down = True
     clock.now = STALE - 1
@@ -320,7 +320,7 @@ async def test_without_its_store_known_keys_go_on_for_a_while_and_unknown_ones_a
 async def test_all_who_wait_for_a_look_that_fails_are_told() -> None:
     store = Store()
     store.down = True
-    one = book(store)
+    one = key_cache(store)
     outcomes = await asyncio.gather(*(one.look() for _ in range(20)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {KeysUnavailable}
     assert store.looks <= 2
@@ -329,7 +329,7 @@ async def test_all_who_wait_for_a_look_that_fails_are_told() -> None:
 async def test_keys_of_the_configuration_need_no_store_and_end_when_they_leave_it() -> None:
     ended: list[str] = []
     a, b = digest_of("sk-a"), digest_of("sk-b")
-    one = Book(auth(a="sk-a", b="sk-b"), None, Clock(), ended.append)
+    one = KeyCache(auth(a="sk-a", b="sk-b"), None, Clock(), ended.append)
     found = one.find(a)
     assert found is not None and found.id == "config:a"
     one.configure(Auth(keys=(ApiKey(name="b", key=SecretStr("sk-b"), models=("x",)),)))
@@ -341,6 +341,6 @@ async def test_keys_of_the_configuration_need_no_store_and_end_when_they_leave_i
 
 async def test_a_secret_of_the_configuration_that_changes_ends_what_the_old_one_runs() -> None:
     ended: list[str] = []
-    one = Book(auth(a="old"), None, Clock(), ended.append)
+    one = KeyCache(auth(a="old"), None, Clock(), ended.append)
     one.configure(auth(a="new"))
     assert ended == ["config:a"]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
@@ -22,29 +21,7 @@ from gateway.keys.key import Grant, Key, digest_of
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-
-class NoSuchKey(Exception):
-    """There is no key of this name or id."""
-
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"there is no key {shown}")
-        self.shown = shown
-
-
-class KeyExists(Exception):
-    """Another key has this name."""
-
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"there is a key {shown} already")
-        self.shown = shown
-
-
-class SpoiltKey(Exception):
-    """What the store has of this key cannot be read."""
-
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"the key {shown} cannot be read from the store; it can be revoked, nothing else")
-        self.shown = shown
+T = TypeVar("T")
 
 
 class StoreAway(Exception):
@@ -58,7 +35,7 @@ class StoreAway(Exception):
         self.why = why or f"cannot be used: {kind}"
 
 
-class Desk:
+class KeyStore:
     """Keys of the database behind ``url``; relative paths start at ``folder``. ``tell`` hears of changes.
 
     Every method raises ``StoreAway``, or ``ConfigError`` for a URL that is none; those that look for a key
@@ -72,34 +49,32 @@ class Desk:
         self._opened: Engine | None = None
         self._opening = threading.Lock()
 
-    def since(self, revision: int, most: int) -> Sequence[Key]:
-        """Keys that changed after this revision, in the order of their changes; the first ``most``."""
+    def since(self, revision: int, most: int, bound: float | None = None) -> Sequence[Key]:
+        """Keys that changed after this revision, in the order of their changes; the first ``most``.
+
+        ``bound``: seconds that the database may take.
+        """
         from gateway.keys import table
 
-        with self._engine() as engine:
-            return table.since(engine, revision, most)
+        return self._do(lambda engine: table.since(engine, revision, most, bound))
 
     def every(self) -> list[Key]:
         """All keys, the oldest first."""
         from gateway.keys import table
 
-        with self._engine() as engine:
-            return table.every(engine)
+        return self._do(table.every)
 
     def find(self, name: str) -> Key:
         """The key of this name or id."""
         from gateway.keys import table
 
-        with self._engine() as engine:
-            return table.find(engine, name)
+        return self._do(lambda engine: table.find(engine, name))
 
     def add(self, grant: Grant, secret: str) -> Key:
         """A new key."""
         from gateway.keys import table
 
-        with self._engine() as engine:
-            key = table.add(engine, Key.new(grant, secret, _now()))
-        return self._told(key)
+        return self._changed(lambda engine: table.add(engine, Key.new(grant, secret, _now())))
 
     def change(self, name: str, fields: Mapping[str, Any]) -> Key:
         """Set these fields of its grant, of its limits those that are given.
@@ -108,33 +83,32 @@ class Desk:
         """
         from gateway.keys import table
 
-        with self._engine() as engine:
-            key = table.change(engine, name, fields, _now())
-        return self._told(key)
+        return self._changed(lambda engine: table.change(engine, name, fields, _now()))
 
     def revoke(self, name: str) -> Key:
         """For good; its name is free again."""
         from gateway.keys import table
 
-        with self._engine() as engine:
-            key = table.revoke(engine, name, _now())
-        return self._told(key)
+        return self._changed(lambda engine: table.revoke(engine, name, _now()))
 
     def rotate(self, name: str, secret: str) -> Key:
         """The same key with another secret; the old one ends at once."""
         from gateway.keys import table
 
-        with self._engine() as engine:
-            key = table.rotate(engine, name, digest_of(secret), _now())
-        return self._told(key)
+        return self._changed(lambda engine: table.rotate(engine, name, digest_of(secret), _now()))
 
     def close(self) -> None:
         """Connections are given up; another call makes new ones."""
         if self._opened is not None:
             self._opened.dispose()
 
-    @contextmanager
-    def _engine(self) -> Iterator[Engine]:
+    def _changed(self, step: Callable[[Engine], Key]) -> Key:
+        key = self._do(step)
+        if self._tell is not None:
+            self._tell()
+        return key
+
+    def _do(self, step: Callable[[Engine], T]) -> T:
         from sqlalchemy.exc import SQLAlchemyError
 
         from gateway.store.engine import Replaced
@@ -142,7 +116,7 @@ class Desk:
         engine: Engine | None = None
         try:
             engine = self._connected()
-            yield engine
+            return step(engine)
         except (SQLAlchemyError, OSError) as error:
             if isinstance(error, Replaced) and self._opened is engine:
                 self._opened = None  # the next call opens what is there now
@@ -162,11 +136,6 @@ class Desk:
                     raise
                 self._opened = engine
             return self._opened
-
-    def _told(self, key: Key) -> Key:
-        if self._tell is not None:
-            self._tell()
-        return key
 
 
 def trouble(error: Exception) -> str | None:
