@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.cli import show
-from gateway.cli.sources import Guests, Source, guests, key_line
+from gateway.cli.sources import Guests, Source, callers, guests, key_line, takes_keys
 from gateway.cli.tables import table
 from gateway.core.errors import GatewayError
 from gateway.models import deployment
@@ -60,8 +60,8 @@ def _guests(settings: Settings, source: Source) -> tuple[Guests, list[str]]:
     try:
         found = guests(source, settings)
     except ConfigError as exc:
-        return Guests(), [str(exc)]
-    if settings.auth.mode == "keys" and not found:
+        return Guests(tuple(callers(settings.auth))), [str(exc)]
+    if settings.auth.mode == "keys" and not found and not takes_keys(source, settings):
         return found, [f"auth.keys has no key. Create one: {key_line(settings.auth)}"]
     return found, []
 

@@ -26,7 +26,7 @@ import gateway
 from gateway.cli.address import bind
 from gateway.cli.interrupts import Stops, stops
 from gateway.cli.output import beside
-from gateway.cli.show import CommandError, bold, dim, program
+from gateway.cli.show import CommandError, bold, dim, log_json, log_style, program
 from gateway.http.server import Running, configure, stoppable
 
 if TYPE_CHECKING:
@@ -63,10 +63,11 @@ def _serve(sock: socket.socket, asked: Stops) -> int:
 
         settings, tickets = settings_from(configuration(container_url(container))), Tickets(time.time)
         make_store(settings, Path(folder))
-        site = Site(Path(folder), loopback=True, store=True, tickets=tickets)
+        log = settings.server.log
+        site = Site(Path(folder), loopback=True, store=True, log=log_style(log), tickets=tickets)
         app = stoppable(application(settings, site))
         company = _Company(container, address, tickets.new)
-        company.running = Running(configure(app, DRAIN), sock, company.show)
+        company.running = Running(configure(app, DRAIN, json=log_json(log)), sock, company.show)
         asked.by(company.running.stop)
         if asked.code:
             return asked.code

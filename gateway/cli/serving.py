@@ -28,7 +28,15 @@ from gateway.cli import show
 from gateway.cli.address import bind, is_loopback
 from gateway.cli.output import beside
 from gateway.cli.show import CommandError, bold, dim
-from gateway.cli.sources import Source, callers, guests, key_line, refuse_open_door, without_auth
+from gateway.cli.sources import (
+    Source,
+    callers,
+    guests,
+    key_line,
+    refuse_open_door,
+    takes_keys,
+    without_auth,
+)
 from gateway.console.sessions import Tickets
 from gateway.fleet import Fleet
 from gateway.http.leaving import leaving
@@ -90,7 +98,7 @@ class Served:
 
     def guard(self, settings: Settings) -> None:
         """Raises ``CommandError`` if these would leave the gateway locked, or open to anyone."""
-        if callers(settings.auth) or not guests(self.source, settings):
+        if callers(settings.auth) or not (guests(self.source, settings) or takes_keys(self.source, settings)):
             refuse_open_door(settings.auth, self.host, loopback=self.loopback, insecure=self.insecure)
 
     def read(self) -> Settings:
@@ -263,6 +271,8 @@ def _warnings(settings: Settings, served: Served) -> list[str]:
     lines = []
     if settings.auth.mode == "none" and not served.loopback:
         lines.append("NO AUTHENTICATION: whoever can reach this address can use, and exhaust, your models")
+    if settings.auth.mode == "keys" and not guests(served.source, settings):
+        lines.append("nobody may call yet: make a key in the console, or with `modal-gateway keys create`")
     if served.workers > 1:
         lines.append(f"each of the {served.workers} workers takes its share of max_concurrency")
     return lines

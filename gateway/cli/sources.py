@@ -100,6 +100,15 @@ def guests(source: Source, settings: Settings) -> Guests:
     return Guests(names, _stored(settings, source.folder))
 
 
+def takes_keys(source: Source, settings: Settings) -> bool:
+    """Whether the admin API can make the first key, so that a gateway without any is not locked."""
+    return (
+        source.path is not None
+        and settings.store.url is not None
+        and bool(settings.admin.key.get_secret_value())
+    )
+
+
 def _stored(settings: Settings, folder: Path) -> int | None:
     """How many keys of the store open something; None if it cannot be asked, or is of another version."""
     from sqlalchemy.exc import SQLAlchemyError

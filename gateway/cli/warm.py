@@ -100,7 +100,7 @@ async def woken_there(gateway: Gateway, name: str) -> Lines:
         client = httpx.AsyncClient(timeout=SILENCE, headers=headers, trust_env=False)
         async with client, client.stream("POST", url) as answer:
             if answer.status_code != 200:
-                raise NotWarm(_why(await answer.aread(), answer.status_code))
+                raise _refusal(await answer.aread(), answer.status_code)
             async for text in answer.aiter_lines():
                 yield _line(text)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
@@ -124,11 +124,13 @@ def _named(settings: Settings, name: str) -> tuple[str, Model]:
     raise CommandError(f"there is no model {name}; there are {', '.join(settings.models)}")
 
 
-def _why(body: bytes, status: int) -> str:
+def _refusal(body: bytes, status: int) -> NotWarm | CommandError:
+    """What an answer without progress means: below 500 nothing was tried."""
     try:
-        return str(json.loads(body)["error"]["message"])
+        said = str(json.loads(body)["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        return f"the gateway answered {status}; is there an older one, or something else?"
+        return CommandError(f"the gateway answered {status}; is there an older one, or something else?")
+    return NotWarm(said) if status >= 500 else CommandError(said)
 
 
 async def _follow(lines: Lines, limit: float | None, tell: Tell) -> dict[str, Any]:

@@ -64,7 +64,8 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
 def _unserved(request: Request, exc: HTTPException) -> GatewayError:
     method, path = request.method, request.scope["path"]
     if exc.status_code == 405 or only_posted(path):
-        allowed = (exc.headers or {}).get("Allow") or (exc.headers or {}).get("allow") or "POST"
+        told = (exc.headers or {}).get("Allow") or (exc.headers or {}).get("allow") or "POST"
+        allowed = ", ".join(sorted(told.split(", ")))  # a set's order, which changes from run to run
         return MethodNotAllowed(f"{method} is not allowed here; use {allowed}.", headers={"allow": allowed})
     if exc.status_code == 404:
         return NotFound(_unknown_route(method, path))

@@ -53,16 +53,16 @@ class Pages:
         self._app = app
         for prefix in ("", "/v1"):
             shown = prefix == "/v1"
-            app.add_api_route(prefix + "/models", self.models, include_in_schema=shown)
-            app.add_api_route(prefix + "/models/{id:path}", self.model, include_in_schema=shown)
+            _readable(app, prefix + "/models", self.models, shown=shown)
+            _readable(app, prefix + "/models/{id:path}", self.model, shown=shown)
             app.add_api_route(
                 prefix + "/chat/completions/render", self.render, methods=["POST"], include_in_schema=shown
             )
         for path in ("/health", "/health/live", "/health/ready"):
-            app.add_api_route(path, self.health)
-        app.add_api_route("/metrics", self.scrape)
-        app.add_api_route("/openapi.json", self.openapi)
-        app.add_api_route("/docs", self.docs)
+            _readable(app, path, self.health)
+        _readable(app, "/metrics", self.scrape)
+        _readable(app, "/openapi.json", self.openapi)
+        _readable(app, "/docs", self.docs)
 
     async def models(self, request: Request) -> Response:
         """The models this key may call. Answers at once, whatever state they are in."""
@@ -112,6 +112,13 @@ class Pages:
         deployment = self._service.routes.named(name)
         card = {"id": name, "object": "model", "created": CREATED, "owned_by": "modal-gateway"}
         return {**card, "root": deployment.spec.name, "parent": None, "x_gateway": readiness(deployment)}
+
+
+def _readable(app: FastAPI, path: str, handler: Callable[..., Any], *, shown: bool = True) -> None:
+    """By GET and by HEAD, which monitors send; the description has the first alone."""
+    app.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
+    if shown:
+        app.add_api_route(path, handler)
 
 
 def readiness(deployment: Deployment) -> dict[str, Any]:

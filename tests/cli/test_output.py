@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gateway.keys.desk import Desk
+from gateway.keys.key_store import KeyStore
 from tests.cli.process import BOUND, COMMAND, environment, run, running
 
 FULL = Path("/dev/full")
@@ -94,8 +94,8 @@ def test_a_key_that_nobody_saw_is_revoked(folder: Path) -> None:
             done = into(output, folder, "keys", "create", "--name", "ann", *options)
             lost = f"standard output takes nothing more: {why}, so nobody saw the key ann"
             assert (done.returncode, done.stderr) == (2, f"error: {lost}: it is revoked\n")
-    with closing(Desk(SecretStr("sqlite:///gateway.db"), folder)) as desk:
-        assert [key.revoked is None for key in desk.every()] == [False, False]
+    with closing(KeyStore(SecretStr("sqlite:///gateway.db"), folder)) as key_store:
+        assert [key.revoked is None for key in key_store.every()] == [False, False]
 
 
 @needs_full

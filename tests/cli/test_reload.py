@@ -113,6 +113,17 @@ def test_each_worker_takes_it_over_and_what_is_wrong_is_said_once(tmp_path: Path
     assert (code, err) == (0, "")
 
 
+def test_keys_stay_while_the_mode_that_ends_them_waits_for_a_restart(tmp_path: Path, file: File) -> None:
+    file.write("one", auth={"keys": [{"name": "a", "key": "sk-a"}]}, store={"url": None})
+    with serving(tmp_path, "--config", file.path.name) as gateway:
+        file.write("one", "two", store={"url": None})
+        gateway.process.send_signal(signal.SIGHUP)
+        [line] = lines(gateway, 1)
+        assert line.strip().endswith("these keys count only after a restart: auth.mode")
+        with gateway.client(authorization="Bearer sk-a") as client:
+            assert len(client.get("/v1/models").json()["data"]) == 2
+
+
 def test_what_serve_would_refuse_is_not_taken_over_either(tmp_path: Path, file: File) -> None:
     file.write("one", auth={"keys": [{"name": "a", "key": "sk-a"}]}, store={"url": None})
     with serving(tmp_path, "--config", file.path.name) as gateway:
