@@ -4,6 +4,7 @@ Rule: nothing here knows the gateway; fixtures that start servers live beside th
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# Signals that end a program, or have it read its configuration, as far as this system has them.
+HEARD = [getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGHUP") if hasattr(signal, name)]
 
 # Variables of the person at the keyboard that would change what clients or the gateway do.
 FOREIGN = ("OPENAI_", "ANTHROPIC_", "LANGCHAIN_", "LANGSMITH_", "MODAL_", "GATEWAY_", "OTEL_", "UVICORN_")
@@ -74,6 +78,20 @@ def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("no-certificates")))
         patch.delenv("SSL_CERT_FILE", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_signals() -> Iterator[None]:
+    """Whoever is started here hears signals, though we may not: in the background, or by nohup.
+
+    What is ignored is passed on to every process below; what has a handler is not.
+    """
+    ignored = [number for number in HEARD if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.clients.process import free_port
+
 BOUND = 30.0  # seconds until a server must answer
 DEBIAN = "/usr/lib/postgresql/*/bin"
 
@@ -29,11 +31,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def answering(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 
-from modal_backend.__main__ import listen
 from modal_backend.container import Container
 from modal_backend.deployment import DeploymentError, read
 from modal_backend.engine import EngineDead
 from modal_backend.engines.demo import Demo
 from modal_backend.probe import ProbeFailed, Target, ask, proxy_token, run, summary
 from modal_backend.server_process import ServerFailed, ServerProcess
+from tests.clients.process import free_port
 
 BOUND = 30  # seconds
-
-
-def free_port() -> int:
-    with listen("127.0.0.1", 0) as sock:
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

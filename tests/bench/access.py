@@ -20,8 +20,9 @@ from typing import Any
 
 from tests.bench.load import Question
 from tests.bench.measure import BURSTS, CONNECTIONS, WARM, look
-from tests.bench.process import OTHERS, TESTED, Server, free_port, started
+from tests.bench.process import OTHERS, TESTED, Server, started
 from tests.bench.subjects import KEY, OPEN, gateway_command, mock_upstream, question
+from tests.clients.process import free_port
 
 TARGET = 1.35
 MANY = 10**9

@@ -33,9 +33,10 @@ from tests.bench.figures import machine
 from tests.bench.load import PATIENCE, Question, Window, answers
 from tests.bench.measure import percentile
 from tests.bench.pacing import SLOTS, STEP, WARM
-from tests.bench.process import ENVIRONMENT, OTHERS, ROOT, TESTED, Server, free_port, run, started
+from tests.bench.process import ENVIRONMENT, OTHERS, ROOT, TESTED, Server, run, started
 from tests.bench.subjects import GATEWAY, UPSTREAM, gateway_command, question
 from tests.bench.upstream import text
+from tests.clients.process import free_port
 
 ENGINE, CONTRACT = "engine", UPSTREAM
 TITLES = {ENGINE: "the engine itself", CONTRACT: "contract app", GATEWAY: "contract app and gateway"}

@@ -48,13 +48,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass(slots=True, frozen=True)
 class Server:
     """A process that answers on ``port``. ``ready_after`` is in seconds from its start."""

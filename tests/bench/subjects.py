@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 
 from tests.bench.load import Question
-from tests.bench.process import OTHERS, TESTED, Server, free_port, started
+from tests.bench.process import OTHERS, TESTED, Server, started
 from tests.bench.upstream import PACES, WHOLE_TEXT, text
+from tests.clients.process import free_port
 
 UPSTREAM, BASELINE, GATEWAY = "upstream", "baseline", "gateway"
 KEY = "sk-bench-0123456789abcdef0123456789abcdef"

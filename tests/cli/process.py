@@ -71,9 +71,12 @@ def on_terminal(*arguments: str, cwd: Path, columns: int = 80, env: Mapping[str,
         stderr=theirs,
     ) as process:
         os.close(theirs)
-        sent = b"".join(_pieces(ours))
-        os.close(ours)
-        return Shown(process.wait(BOUND), sent.decode().replace("\r\n", "\n"))
+        try:
+            sent = b"".join(_pieces(ours))
+            return Shown(process.wait(BOUND), sent.decode().replace("\r\n", "\n"))
+        finally:
+            process.kill()
+            os.close(ours)
 
 
 def _pieces(terminal: int) -> Iterator[bytes]:

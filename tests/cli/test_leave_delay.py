@@ -56,6 +56,8 @@ def test_another_signal_ends_it_at_once(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_it_ends_when_the_time_is_over(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    with leaving(tmp_path, 0.5, *arguments) as gateway:
-        told(gateway)
-        assert gateway.wait()[0] == 0
+    delay = 0.5
+    with leaving(tmp_path, delay, *arguments) as gateway:
+        began = time.monotonic()
+        assert gateway.stop()[0] == 0
+        assert time.monotonic() - began >= delay

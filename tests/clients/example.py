@@ -13,7 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,16 @@ def linked(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is there inside: whoever does not end as the test says, is killed."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def on_terminal(
     arguments: Sequence[str | Path], environ: Mapping[str, str], folder: Path
 ) -> tuple[int, str]:
@@ -109,7 +120,7 @@ def on_terminal(
         )
     finally:
         os.close(slave)
-    with process, open(master, "rb", buffering=0) as terminal:
+    with ended(process), open(master, "rb", buffering=0) as terminal:
         shown = b""
         try:
             while piece := terminal.read(4096):

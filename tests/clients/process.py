@@ -7,12 +7,13 @@ nothing of what the server serves beyond one path that answers 200 when it is re
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -20,13 +21,17 @@ from urllib.request import ProxyHandler, build_opener
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0  # seconds that a server gets to start on a busy machine; it takes one or two
 GRACE = 10.0  # seconds that it gets to end
+PORTS = 12_000, 32_000  # below those of connections, which others may have by the time that it is used
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that the system gives nobody who asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def gateway(*arguments: str) -> list[str]:

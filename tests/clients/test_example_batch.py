@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Guarded
-from tests.clients.example import PATIENCE, command, linked, on_terminal, run
+from tests.clients.example import PATIENCE, command, ended, linked, on_terminal, run
 
 pytestmark = pytest.mark.slow  # each starts a Python that imports the SDK
 
@@ -122,8 +122,8 @@ def test_ctrl_c_keeps_what_was_answered_and_frees_the_containers(
     def waiting() -> list[str]:
         return [call["prompt"] for call in guarded.container.calls if "wait: batch" in call["prompt"]]
 
-    with subprocess.Popen(
-        asked, cwd=linked(tmp_path), env={**os.environ, **strict}, stderr=subprocess.PIPE
+    with ended(
+        subprocess.Popen(asked, cwd=linked(tmp_path), env={**os.environ, **strict}, stderr=subprocess.PIPE)
     ) as process:
         deadline = time.monotonic() + PATIENCE
         while len(waiting()) < 3 and time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import Guarded
-from tests.clients.example import PATIENCE, command, linked, on_terminal, run
+from tests.clients.example import PATIENCE, command, ended, linked, on_terminal, run
 from tests.clients.process import free_port, gateway, serving
 
 CONFIG = """
@@ -83,12 +83,14 @@ def test_a_refusal_is_an_error(strict: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_ctrl_c_frees_the_container(guarded: Guarded, strict: dict[str, str], tmp_path: Path) -> None:
-    with subprocess.Popen(
-        asking("wait: for a key"),
-        cwd=linked(tmp_path),
-        env={**os.environ, **strict},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    with ended(
+        subprocess.Popen(
+            asking("wait: for a key"),
+            cwd=linked(tmp_path),
+            env={**os.environ, **strict},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read(len("for a key")) == b"for a key"

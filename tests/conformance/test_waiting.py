@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -29,10 +30,9 @@ async def test_a_sleeping_server_is_asked_until_it_is_awake() -> None:
     async with listening(faulty("none")) as port, simulated(f"http://127.0.0.1:{port}", options) as edge:
         report = await soon(examine(edge.url, Credentials(), BOUND, Waiting(BOUND, told.append, pause=PAUSE)))
         assert report.good
-        assert told == [
-            "no container is ready; waiting for one, at most 10 s",
-            "a container answered after 0 s",
-        ]
+        awaited, answered = told
+        assert awaited == "no container is ready; waiting for one, at most 10 s"
+        assert re.fullmatch(r"a container answered after \d s", answered)
         refused = edge.counts.refused["503"]
         assert refused > 1
         assert report.requests <= 40  # those that were refused are not among them
@@ -90,7 +90,6 @@ async def test_the_terminal_shows_what_is_awaited(capsys: pytest.CaptureFixture[
         code = await asyncio.to_thread(run, ["conformance", edge.url, "--wait", "30"])
     said = capsys.readouterr()
     assert code == 0, said.out
-    assert said.err.splitlines() == [
-        "no container is ready; waiting for one, at most 30 s",
-        "a container answered after 1 s",
-    ]
+    awaited, answered = said.err.splitlines()
+    assert awaited == "no container is ready; waiting for one, at most 30 s"
+    assert re.fullmatch(r"a container answered after [1-9]\d? s", answered)

@@ -123,8 +123,8 @@ async def test_prometheus_scrapes_both_and_knows_what_was_sent(stack: Fleet) -> 
         return bool(total) and float(total[0]["value"][1]) == before + 40
 
     await met(known)
-    up = {each["metric"]["instance"]: each["value"][1] for each in stack.asked("up")}
-    assert up == {"gateway-1": "1", "gateway-2": "1"}
+    both = {"gateway-1": "1", "gateway-2": "1"}
+    await met(lambda: {each["metric"]["instance"]: each["value"][1] for each in stack.asked("up")} == both)
     each = stack.asked("sum by (instance) (modal_gateway_requests_total) > 0")
     assert len(each) == 2  # the balancer gave both of them something to do
 

@@ -12,8 +12,9 @@ import pytest
 
 from gateway.core.errors import GatewayError
 from gateway.core.events import Text
-from gateway.upstreams.http import QUICK_HOPS
+from gateway.upstreams.http import QUICK_HOPS, REPOLL_PAUSE
 from gateway.upstreams.reading import MAX_WHOLE
+from tests.serve.house import faster
 from tests.upstreams import fake
 from tests.upstreams.calling import ask, asked, chat, chatting, outcome, prompting
 from tests.upstreams.conformance import KITS
@@ -157,7 +158,7 @@ async def test_results_are_waited_for_until_the_deadline() -> None:
 
 async def test_redirects_without_end_end_at_the_deadline_and_are_not_followed_in_a_hurry() -> None:
     async with fake.serving(fake.always(redirect(RESULT))) as server:
-        failure = (await asked(server.url, first_event_timeout=0.5)).failure
+        failure = (await asked(server.url, first_event_timeout=0.9 * REPOLL_PAUSE)).failure
         assert (failure.status, failure.code, failure.retry) == (504, "upstream_timeout", "never")
         assert len(server.requests) == 2 + QUICK_HOPS
 
@@ -352,12 +353,13 @@ async def test_a_stream_may_last_longer_than_any_limit() -> None:
         await peer.request()
         await peer.send(fake.head())
         for _ in range(8):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1)
             await peer.send(fake.chunk(fake.event({"prompt": "x"})))
         await peer.send(fake.chunk(fake.event("[DONE]")) + fake.LAST_CHUNK)
 
     async with fake.serving(script) as server:
-        got = await asked(server.url, first_event_timeout=0.6, idle_timeout=0.6)
+        with faster(20):
+            got = await asked(server.url, first_event_timeout=3, idle_timeout=3)
         assert got.text == "x" * 8
         assert got.finish.reason == "stop"
 
@@ -373,13 +375,14 @@ async def test_a_slow_consumer_is_no_silent_upstream() -> None:
 
     async with (
         fake.serving(script) as server,
-        prompting(server.url, idle_timeout=0.2) as upstream,
+        prompting(server.url, idle_timeout=2) as upstream,
         aclosing(upstream.events(ask())) as batches,
     ):
         assert await soon(anext(batches)) == [Text("he")]
-        await asyncio.sleep(0.5)  # the limit passes; nobody was reading
-        asyncio.get_running_loop().call_later(0.05, go.set)
-        rest = [event async for batch in batches for event in batch]
+        with faster(20):
+            await asyncio.sleep(5)  # the limit passes; nobody was reading
+            asyncio.get_running_loop().call_later(0.5, go.set)
+            rest = [event async for batch in batches for event in batch]
         assert rest[0] == Text(" llo")
 
 

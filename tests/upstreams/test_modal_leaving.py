@@ -93,7 +93,7 @@ async def test_of_1000_who_leave_none_leaves_anything(stream: str, slow: bool) -
         assert sum(spawning.cancelled for spawning in sdk.spawned) > 300
     await soon(upstream.aclose())
     await sdk.stop()
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 async def test_a_client_that_leaves_while_its_call_is_being_spawned() -> None:
@@ -188,4 +188,4 @@ async def test_closing_gives_up_on_what_hangs() -> None:
         await asyncio.wait_for(upstream.aclose(), bound)
     assert task.cancelled()
     await sdk.stop()
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
