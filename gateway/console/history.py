@@ -116,6 +116,7 @@ def _point(before: Sample, after: Sample) -> Point:
     old, new = before.totals, after.totals
     return {
         "time": round(after.time, 3),
+        "seconds": round(after.time - before.time, 3),
         **{name: _number(name, max(getattr(new, name) - getattr(old, name), 0)) for name in COUNTED},
         "in_flight": int(new.in_flight),
         "streams": int(new.streams),

@@ -1,8 +1,8 @@
 """Logging in to the console and out of it.
 
 Rule: whoever shows the admin key, or an address that logs in once, is given a session; where the admin API is
-open to this machine, so is whoever asks from here. No secret is told again. Knows nothing about what a
-session opens, nor how keys are judged.
+open to this machine, so is whoever asks from here, also with an address that was used. No secret is told
+again. Knows nothing about what a session opens, nor how keys are judged.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Features:
     auth: Literal["keys", "none"]  # whether models want a key
     keys: bool  # can be made
     ledger: bool
+    workers: int  # processes like this one, each with states of its own
 
 
 class SessionPages:
@@ -88,10 +89,17 @@ class SessionPages:
         return Response(status_code=204, headers={"set-cookie": gone, "cache-control": "no-store"})
 
     async def _admit(self, given: Mapping[str, str], head: Mapping[bytes, bytes]) -> None:
-        if "ticket" not in given:
+        if "ticket" in given:
+            if self._tickets.redeem(given["ticket"]):
+                return
+            if not self._guard.open:
+                raise Unauthorized("This address was used, or is too old. Log in with the admin key.")
+        try:
             await self._guard.admit_key(given.get("key", ""), head)
-        elif not self._tickets.redeem(given["ticket"]):
-            raise Unauthorized("This address was used, or is too old. Log in with the admin key.")
+        except Unauthorized as error:
+            if "key" not in given:
+                raise
+            raise Unauthorized("This key is wrong: it is not the admin key.", headers=error.headers) from None
 
     def _told(self, expires: int) -> dict[str, Any]:
         return {
@@ -100,6 +108,7 @@ class SessionPages:
             "open": self._guard.open,
             "auth": self._features.auth,
             "keeps": {"keys": self._features.keys, "ledger": self._features.ledger},
+            "workers": self._features.workers,
             "version": __version__,
         }
 

@@ -22,7 +22,7 @@ from gateway.telemetry.families import Family
 if TYPE_CHECKING:
     from gateway.ledger.writer import Health  # which brings SQLAlchemy along
 
-BUDGETS = 100  # that are told of, of however many keys
+BUDGETS = 20  # that are told of, of however many keys
 CONFIG = "config:"  # how ids of the configuration's keys begin
 BOOTS, CONTAINERS = "modal_gateway_upstream_boot_seconds", "modal_gateway_upstream_containers"
 GPU, COST = "modal_gateway_gpu_seconds", "modal_gateway_cost_dollars"

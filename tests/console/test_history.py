@@ -122,6 +122,11 @@ def test_points_are_what_was_added_since_the_sample_before() -> None:
     assert {name for name in point if name in COUNTED} == set(COUNTED)
 
 
+def test_a_point_says_what_it_covers_also_where_a_sample_came_late_or_was_missing() -> None:
+    found = points(at(0), at(2, requests=10), at(9, requests=99), at(10, requests=100))
+    assert [(point["seconds"], point["requests"]) for point in found] == [(10.0, 10), (5.0, 1)]
+
+
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=KEPT + 40))
 def test_the_newest_points_are_kept_and_add_up(counts: list[int]) -> None:
     history, total = History(), 0

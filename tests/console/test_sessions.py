@@ -50,6 +50,7 @@ async def test_the_admin_key_begins_a_session_that_opens_the_admin_api_and_the_m
         token = token_of(answer)
         told = answer.json()
         assert told["object"] == "console.session" and told["keeps"] == {"keys": True, "ledger": True}
+        assert told["workers"] == 1
         assert abs(told["expires"] - time.time() - LASTS) < 60 and told["open"] is False
         assert (await here.client.get(SESSION, headers=bringing(token))).json() == told
         for path in (UPSTREAMS, "/admin/keys", "/v1/models", "/metrics", "/docs"):
@@ -141,10 +142,22 @@ async def test_where_no_key_is_needed_none_is_asked_for(tmp_path: Path) -> None:
         assert (await here.client.get(SESSION, headers=bringing(token))).json()["expires"]
         foreign = await here.client.post(SESSION, json={}, headers={"host": "evil.example"})
         assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "host_not_allowed")
+        used = token_of(await here.client.post(SESSION, json={"ticket": "used"}))
+        assert (await here.client.get(SESSION, headers=bringing(used))).json()["expires"]
+        foreign = await here.client.post(SESSION, json={"ticket": "used"}, headers={"host": "evil.example"})
+        assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "host_not_allowed")
     async with site(tmp_path, open_house, loopback=False) as here:
         assert (await here.client.get(SESSION)).json()["open"] is False
         refused = await here.client.post(SESSION, json={})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_disabled")
+
+
+async def test_a_wrong_key_is_called_that(tmp_path: Path) -> None:
+    async with gate(tmp_path) as here:
+        for key in ("wrong", OWN):
+            assert "This key is wrong" in (await log_in(here, key=key)).json()["error"]["message"]
+        none = await here.client.post(SESSION, json={}, headers=OWN_PAGE)
+        assert "admin.key" in none.json()["error"]["message"]
 
 
 # --- one-time addresses ---
@@ -152,10 +165,12 @@ async def test_where_no_key_is_needed_none_is_asked_for(tmp_path: Path) -> None:
 
 async def test_a_ticket_logs_in_once_also_where_there_is_no_admin_key(tmp_path: Path) -> None:
     tickets = Tickets(time.time)
-    async with site(tmp_path, tickets=tickets) as here:
+    async with site(tmp_path, tickets=tickets, workers=3) as here:
         assert (await here.client.get(UPSTREAMS)).status_code == 403
         ticket = tickets.new()
-        token = token_of(await log_in(here, ticket=ticket))
+        answer = await log_in(here, ticket=ticket)
+        assert answer.json()["workers"] == 3
+        token = token_of(answer)
         assert (await here.client.get(UPSTREAMS, headers=bringing(token))).status_code == 200
         again = await log_in(here, ticket=ticket)
         assert (again.status_code, again.json()["error"]["code"]) == (401, "invalid_api_key")

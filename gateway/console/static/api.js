@@ -43,7 +43,7 @@ export async function request(method, path, {query, body, signal, headers = {}, 
   try {
     response = await fetch(address(path, query), init);
   } catch (error) {
-    if (error.name === 'AbortError') throw error;
+    if (signal?.aborted || error.name === 'AbortError') throw stopped(error, signal);
     throw new ApiError('The gateway does not answer. Is it running?', {code: 'unreachable'});
   }
   if (response.ok) return response;
@@ -83,9 +83,14 @@ export async function jsonOf(response, signal) {
   return parsed(text, idOf(response));
 }
 
+// What is thrown where a call was aborted: it stays that, unless it had taken too long.
+function stopped(error, signal) {
+  return signal?.reason?.name === 'TimeoutError' ? new ApiError(signal.reason.message, {code: 'timeout'}) : error;
+}
+
 // What is thrown when reading an answer fails: what was aborted stays that.
 function lost(error, signal, requestId) {
-  if (signal?.aborted || error.name === 'AbortError') return error;
+  if (signal?.aborted || error.name === 'AbortError') return stopped(error, signal);
   return new ApiError('The connection was lost before the answer was complete.', {code: 'cut', requestId});
 }
 

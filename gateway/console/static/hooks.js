@@ -3,8 +3,11 @@
 // Rule: whatever is begun ends when its page is left.
 import {useCallback, useEffect, useRef, useState} from './lib.js';
 
+const LIMIT = 60; // seconds that one answer may take; the gateway gives its database half of that
+
 // Asks `ask(signal)` now, whenever `deps` change, and every `seconds` while the page is seen (0: only once).
 // {data, error, loading, refresh}: data stays what it was while there is an error, and when `seconds` becomes 0.
+// A refresh while an answer is awaited asks again after it: that answer may be older than what was just changed.
 export function usePoll(ask, seconds, deps = []) {
   const [state, setState] = useState({data: null, error: null, loading: true});
   const asked = useRef(null);
@@ -15,12 +18,14 @@ export function usePoll(ask, seconds, deps = []) {
     const ending = new AbortController();
     let timer = 0;
     let running = false;
+    let again = false;
     const once = async () => {
       clearTimeout(timer);
+      again = running;
       if (running) return;
       running = true;
       try {
-        const data = await asked.current(ending.signal);
+        const data = await bounded(asked.current, ending.signal);
         if (ending.signal.aborted) return;
         had.current = deps;
         setState({data, error: null, loading: false});
@@ -28,7 +33,8 @@ export function usePoll(ask, seconds, deps = []) {
         if (!ending.signal.aborted) setState((old) => ({...old, error, loading: false}));
       } finally {
         running = false;
-        if (seconds && !ending.signal.aborted && !document.hidden) timer = setTimeout(once, seconds * 1000);
+        if (again && !ending.signal.aborted) once();
+        else if (seconds && !ending.signal.aborted && !document.hidden) timer = setTimeout(once, seconds * 1000);
       }
     };
     const seen = () => (document.hidden ? clearTimeout(timer) : seconds && once());
@@ -45,6 +51,20 @@ export function usePoll(ask, seconds, deps = []) {
   }, [seconds, ...deps]);
   const refresh = useCallback(() => begin.current(), []);
   return {...state, refresh};
+}
+
+// What `ask(signal)` gives; its signal ends with `ending`, or when it has taken too long.
+async function bounded(ask, ending) {
+  const own = new AbortController();
+  const end = () => own.abort(ending.reason);
+  const late = setTimeout(() => own.abort(new DOMException('The gateway took too long to answer.', 'TimeoutError')), LIMIT * 1000);
+  ending.addEventListener('abort', end);
+  try {
+    return await ask(own.signal);
+  } finally {
+    clearTimeout(late);
+    ending.removeEventListener('abort', end);
+  }
 }
 
 // {busy, error, run}: runs one thing at a time; `run(...)` gives what `work(...)` gives, or undefined after an error.

@@ -34,12 +34,17 @@ def answered(page: Page, text: str | re.Pattern[str]) -> None:
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
 
 
+def settings(page: Page) -> None:
+    """The settings beside the chat, where the prompt is once there is an answer."""
+    page.get_by_role("tab", name="Settings", exact=True).click()
+
+
 def unfold(page: Page, name: str) -> None:
     page.locator("summary", has_text=name).click()
 
 
 def stop(page: Page, text: str) -> None:
-    field = page.get_by_role("textbox", name="Stop strings")
+    field = page.get_by_label("Stop strings")
     field.fill(text)
     field.press("Enter")
     expect(field).to_have_value("")

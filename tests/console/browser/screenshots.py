@@ -168,6 +168,9 @@ def playground(page: Page) -> None:
     page.get_by_role("textbox", name=re.compile("^Message")).fill(QUESTION)
     page.get_by_role("textbox", name=re.compile("^Message")).press("Enter")
     page.get_by_text(re.compile("somebody asks it again")).first.wait_for()
+    page.get_by_role("button", name="Send", exact=True).wait_for()
+    if page.get_by_role("tab", name="Prompt").count():  # where there is room for it beside the chat
+        page.get_by_label("Rendered prompt").wait_for()
     settle(page)
 
 

@@ -29,6 +29,16 @@ def test_a_model_shows_its_names_state_and_places(opens: Opens, gateway: Place) 
     expect(model.get_by_role("button", name="Wake")).to_have_count(0)
 
 
+def test_of_several_workers_one_is_said_to_answer(opens: Opens) -> None:
+    page = opens("/#/models")
+    expect(page.get_by_text("how busy it is. Viewing")).to_be_visible()
+    told = page.request.get("/console/session").json()
+    assert told["workers"] == 1
+    page.route("**/console/session", lambda route: route.fulfill(json={**told, "workers": 4}))
+    page.reload()
+    expect(page.get_by_text("as one of the 4 workers sees it")).to_be_visible()
+
+
 def test_a_cold_model_is_woken_and_seen_to_become_warm(opens: Opens, gateway: Place) -> None:
     gateway.until(SLEEPER, "cold", "unknown")
     page = opens("/#/models")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.console.browser.conftest import Opens
 from tests.console.browser.house import CHAT, Place, place
@@ -33,6 +33,23 @@ def test_the_charts_are_drawn_and_told_in_text(page: Page, gateway: Place) -> No
         chart = page.get_by_role("img", name=re.compile(f"^{name}\\."))
         expect(chart.locator("canvas")).to_be_visible()
         expect(chart).to_have_accessible_name(re.compile(r"\d\d:\d\d:\d\d: \w"))
+
+
+def test_a_late_point_is_no_spike(page: Page) -> None:
+    def told(route: Route) -> None:
+        answer = route.fetch().json()
+        times = [(answer["now"] - 12.5, 5, 10), (answer["now"], 12.5, 25)]
+        last = answer["points"][-1:] or [{}]
+        answer["points"] = [
+            {**last[0], "time": at, "seconds": covered, "requests": count, "errors": 0}
+            for at, covered, count in times
+        ]
+        route.fulfill(json=answer)
+
+    page.route("**/admin/overview", told)
+    page.reload()
+    expect(page.get_by_role("img", name=re.compile(r"^Requests\..*Requests 2\b"))).to_be_visible()
+    expect(figure(page, "Requests")).to_contain_text("2 /s")
 
 
 def test_nothing_is_asked_while_nobody_looks(opens: Opens) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.console.browser.actor import MODEL, Actor
-from tests.console.browser.chatting import BOUND, answered, answers, playground, say, stop, unfold
+from tests.console.browser.chatting import BOUND, answered, answers, playground, say, settings, stop, unfold
 from tests.console.browser.conftest import Opens
 from tests.console.browser.house import SLEEPER, Place
 
@@ -162,6 +162,35 @@ def test_the_prompt_follows_what_is_typed(opens: Opens) -> None:
     expect(prompt).to_contain_text("问：再见")
 
 
+def test_the_prompt_stands_beside_the_first_answer(opens: Opens) -> None:
+    page = playground(opens)
+    expect(page.get_by_label("System prompt")).to_be_visible()
+    say(page, "count to 3")
+    answered(page, "1 2 3")
+    expect(page.get_by_role("tab", name="Prompt")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_label("Rendered prompt")).to_contain_text("问：count to 3")
+    settings(page)
+    say(page, "count to 4")
+    answered(page, "1 2 3 4")
+    expect(page.get_by_label("System prompt")).to_be_visible()
+
+
+def test_nobody_who_works_in_the_settings_loses_them_to_the_prompt(
+    opens: Opens, stage: tuple[Place, Actor]
+) -> None:
+    at, actor = stage
+    actor.says("It be", "gins.", held=True)
+    page = playground(opens, at, MODEL)
+    say(page, "hello")
+    field = page.get_by_label("Temperature")
+    field.fill("0.5")
+    actor.go.set()
+    answered(page, "It begins.")
+    expect(field).to_be_focused()
+    page.get_by_label("Message", exact=True).focus()
+    expect(field).to_be_visible()
+
+
 def test_what_a_model_or_a_person_writes_is_text(opens: Opens, stage: tuple[Place, Actor]) -> None:
     at, actor = stage
     actor.says(ATTACK)
@@ -206,10 +235,10 @@ def test_the_keyboard_alone_chats(opens: Opens) -> None:
     page.keyboard.press("Enter")
     answered(page, re.compile("one"))
     expect(message).to_be_focused()
-    tabbed(page, page.get_by_role("tab", name="Settings"))
-    page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("tab", name="Prompt")).to_be_focused()
-    expect(page.get_by_label("Rendered prompt")).to_be_visible()
+    tabbed(page, page.get_by_role("tab", name="Prompt"))
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("tab", name="Settings")).to_be_focused()
+    expect(page.get_by_label("System prompt")).to_be_visible()
 
 
 def tabbed(page: Page, wanted: Locator) -> None:
@@ -240,6 +269,7 @@ def test_a_phone_has_the_settings_in_a_drawer_and_never_scrolls_sideways(
     answered(page, re.compile("xxx"))
     page.get_by_role("button", name="Settings").click()
     drawer = page.get_by_role("dialog")
+    expect(drawer.get_by_role("tab", name="Settings")).to_have_attribute("aria-selected", "true")
     drawer.get_by_label("Temperature").fill("0.5")
     drawer.get_by_role("tab", name="Code").click()
     expect(drawer.get_by_label("curl program")).to_contain_text('"temperature": 0.5')

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.browser.actor import MODEL, Actor
-from tests.console.browser.chatting import answered, playground, say, stop, unfold
+from tests.console.browser.chatting import answered, playground, say, settings, stop, unfold
 from tests.console.browser.conftest import Opens
 from tests.console.browser.house import Place
 
@@ -88,6 +88,7 @@ def test_curl_in_a_shell_asks_for_the_same(
     shell: str, stream: bool, asked: Page, stage: tuple[Place, Actor], tmp_path: Path
 ) -> None:
     at, actor = stage
+    settings(asked)
     for name in (shell, "curl"):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -109,6 +110,7 @@ def test_the_program_asks_for_the_same_and_prints_the_answer(
     language: str, stream: bool, asked: Page, stage: tuple[Place, Actor], tmp_path: Path
 ) -> None:
     at, actor = stage
+    settings(asked)
     asked.get_by_label("Stream the answer").set_checked(stream)
     wanted = actor.asked[-1]
     text = copied(asked, language)
@@ -142,6 +144,51 @@ def test_tools_and_a_schema_are_in_the_program(
     printed = run(command, at, tmp_path)
     assert (told(printed) if language == "curl" else printed.strip()) == "Called none."
     assert without_stream(actor.asked[-1]) == without_stream(wanted)
+
+
+@pytest.mark.parametrize("language", ["Python", "LangChain"])
+def test_a_call_of_a_tool_is_printed_as_it_was_written(
+    language: str, opens: Opens, stage: tuple[Place, Actor], tmp_path: Path
+) -> None:
+    at, actor = stage
+    actor.says("")
+    actor.pieces = [_called("get_weather", '{"ci'), _called(None, 'ty": "Par'), _called(None, 'is"}')]
+    page = playground(opens, at, MODEL, permissions=["clipboard-read", "clipboard-write"])
+    unfold(page, "Tools")
+    page.get_by_role("button", name="Insert an example").click()
+    page.get_by_label("Message", exact=True).fill("hello")
+    text = copied(page, language)
+    assert run([sys.executable, "-c", text], at, tmp_path) == 'get_weather{"city": "Paris"}\n'
+
+
+def _called(name: str | None, arguments: str) -> dict[str, Any]:
+    """A piece of a call; the first has the name."""
+    head = {"id": "call_1", "type": "function"} if name else {}
+    function = {"arguments": arguments, **({"name": name} if name else {})}
+    return {"tool_calls": [{"index": 0, **head, "function": function}]}
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["wide", "phone"])
+@pytest.mark.parametrize("language", ["curl", "Python", "LangChain"])
+def test_the_button_that_copies_is_seen_however_long_a_line_is(
+    language: str, phone: bool, opens: Opens, stage: tuple[Place, Actor]
+) -> None:
+    at, _ = stage
+    page = playground(opens, at, MODEL, phone=phone)
+    page.get_by_label("Message", exact=True).fill("word " * 100)
+    panel = page.get_by_role("complementary", name="Request")
+    if phone:
+        page.get_by_role("button", name="Settings").click()
+        panel = page.get_by_role("dialog")
+    panel.get_by_role("tab", name="Code", exact=True).click()
+    panel.get_by_role("tab", name=language, exact=True).click()
+    button = panel.get_by_role("button", name=f"Copy as {language}")
+    outer, inner = panel.bounding_box(), button.bounding_box()
+    assert outer is not None and inner is not None
+    assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    assert inner["x"] + inner["width"] <= page.evaluate("innerWidth")
+    middle = [inner["x"] + inner["width"] / 2, inner["y"] + inner["height"] / 2]
+    assert button.evaluate("(own, [x, y]) => own.contains(document.elementFromPoint(x, y))", middle)
 
 
 def test_no_program_holds_a_secret(asked: Page, stage: tuple[Place, Actor]) -> None:

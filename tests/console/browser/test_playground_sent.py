@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.browser.actor import MODEL, Actor
-from tests.console.browser.chatting import BOUND, answered, answers, playground, say, stop, unfold
+from tests.console.browser.chatting import BOUND, answered, answers, playground, say, settings, stop, unfold
 from tests.console.browser.conftest import Opens
 from tests.console.browser.house import Place
 
@@ -26,6 +26,7 @@ def test_what_is_set_is_sent_and_nothing_else(opens: Opens, stage: tuple[Place, 
     sent = {"model": MODEL, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
     assert actor.asked[-1] == sent
     page.get_by_role("button", name="New chat").click()
+    settings(page)
     numbers = {"Temperature": "0.5", "Max tokens": "20", "Top p": "0.9", "Seed": "-7"}
     unfold(page, "More parameters")
     more = {"Top k": "40", "Min p": "0,1", "Presence penalty": "1", "Frequency penalty": "-1.5"}
@@ -80,6 +81,10 @@ def test_what_the_gateway_refuses_is_told_in_place_and_at_its_field(
     page.get_by_label("Max tokens").fill("10")
     page.get_by_role("button", name="Try again").click()
     answered(page, "Yes.")
+    page.get_by_label("Max tokens").fill("5000")
+    page.get_by_role("tab", name="Prompt", exact=True).click()
+    say(page, "again")
+    expect(page.get_by_label("Max tokens")).to_have_attribute("aria-invalid", "true")
 
 
 def test_an_unknown_model_is_told_with_its_code(opens: Opens) -> None:
@@ -110,6 +115,8 @@ def test_a_stop_string_cuts_the_answer(opens: Opens) -> None:
     stop(page, " 5")
     say(page, "count to 10")
     answered(page, "1 2 3 4")
+    settings(page)
+    expect(page.get_by_role("list", name="Stops that are sent")).to_contain_text("5")
     page.get_by_role("button", name="Remove 5").click()
     answers(page).get_by_role("button", name="Regenerate").click()
     answered(page, "1 2 3 4 5 6 7 8 9 10")

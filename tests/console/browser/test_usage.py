@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.console.browser.conftest import Opens
-from tests.console.browser.holders import ask, ask_often, booked, new_key
+from tests.console.browser.holders import ask, ask_often, booked, key_of, new_key
 from tests.console.browser.house import CHAT, Place, place
 
 pytestmark = pytest.mark.browser
@@ -75,8 +75,12 @@ def test_it_is_narrowed_down_and_the_address_keeps_it(opens: Opens, gateway: Pla
     page.reload()
     expect(figure(page, "Requests")).to_have_text("2")
     page.get_by_role("link", name="narrow-b", exact=True).click()
-    expect(page).to_have_url(re.compile("key=narrow-b"))
+    expect(page).to_have_url(re.compile("key=key_[0-9a-f]+"))  # which stays when its name changes
+    expect(page.get_by_label("Key", exact=True)).to_have_value("narrow-b")
     expect(figure(page, "Requests")).to_have_text("1")
+    page.get_by_label("Key", exact=True).fill("narrow-a")
+    page.get_by_label("Key", exact=True).press("Enter")
+    expect(page).to_have_url(re.compile(f"key={key_of(gateway, 'narrow-a')['id']}"))
     page.get_by_label("Model").fill("no-such-model")
     page.get_by_label("Model").press("Enter")
     expect(page.get_by_text("No usage")).to_be_visible()
@@ -227,6 +231,21 @@ def test_on_a_phone_the_page_is_as_wide_as_the_phone(opens: Opens, gateway: Plac
     expect(page.get_by_role("table")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("tokens by key"))).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+LINES = """figures => figures.map(figure => figure.getClientRects().length)"""
+
+
+@pytest.mark.parametrize("width", [1280, 900, 390, 320])
+def test_a_figure_stands_in_one_line(opens: Opens, width: int) -> None:
+    page = opens("about:blank")
+    page.set_viewport_size({"width": width, "height": 800})
+    total = {"requests": 1, "errors": 0, "prompt_tokens": 123_456_789, "completion_tokens": 1}
+    told = {"object": "list", "data": [], "total": {**total, "gpu_seconds": 3599, "dollars": 12_345.67}}
+    page.route("**/admin/usage?*", lambda route: route.fulfill(json=told))
+    page.goto("/#/usage")
+    expect(figure(page, "GPU time")).to_have_text("59 min 59 s")
+    assert page.locator(".stat .figure").evaluate_all(LINES) == [1] * 6
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ export function KeyDetails({row, budgets, error, onAct, onClose}) {
       ${fact('ID', html`<span class="mono">${row.id}</span>`)}
     </dl>
     <div class="stack tight"><h3>Budgets</h3><${Budgets} budgets=${budgets} whose=${row.name} /></div>
-    <p class="row"><a href=${href('usage', {query: {by: 'day', key: row.name}})}>Usage of this key</a>
-      <a href=${href('requests', {query: {key: row.name}})}>Requests of this key</a></p>
+    <p class="row"><a href=${href('usage', {query: {by: 'day', key: row.id}})}>Usage of this key</a>
+      <a href=${href('requests', {query: {key: row.id}})}>Requests of this key</a></p>
   <//>`;
 }
 

@@ -14,17 +14,20 @@ import {href} from '../router.js';
 const EVERY = 2; // seconds
 const ASLEEP = ['cold', 'unknown', 'stopped'];
 
-export default function Models() {
+export default function Models({session}) {
   const {data, error, refresh} = usePoll((signal) => get('/admin/upstreams', {}, {signal}), EVERY);
   const models = data && grouped(data.data);
   return html`
-    <${Head} title="Models" note="Where each model runs and how busy it is. Viewing this page wakes no model." />
+    <${Head} title="Models" note=${`Where each model runs and how busy it is${asSeen(session.workers)}. Viewing this page wakes no model.`} />
     <${Failure} error=${error} retry=${refresh} />
     ${!models ? !error && html`<${Loading} />`
       : models.length ? html`<div class="models">${models.map((model) => html`<${Model} key=${model.name} ...${model} refresh=${refresh} />`)}</div>`
         : html`<${Card}><${Empty} icon="models" title="No models are configured">
           Add one under <code>models</code> in the configuration.<//><//>`}`;
 }
+
+// Each worker knows its own calls and the states that they met.
+const asSeen = (workers) => (workers > 1 ? `, as one of the ${number(workers)} workers sees it` : '');
 
 // Rows of upstreams -> [{name, aliases, upstreams}], in the order of the configuration.
 function grouped(rows) {

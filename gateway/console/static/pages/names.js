@@ -1,7 +1,8 @@
 // Narrowing down by key, team and model: three fields that know what there is, for usage and requests.
 //
 // Rule: what is typed counts when the field is left or Enter is pressed; a name that is not offered may be written
-// as well, as that of a key which is gone.
+// as well, as that of a key which is gone. The address has a key's id where one alone has the name: it stays when
+// the key is renamed, and the ledger finds it sooner.
 import {get} from '../api.js';
 import {keyName, typedKey} from '../format.js';
 import {usePoll} from '../hooks.js';
@@ -13,11 +14,17 @@ const FIELDS = [['key', 'Key', 'keys'], ['team', 'Team', 'teams'], ['model', 'Mo
 // `query`: of the address; `onChange` is given what changes of it.
 export function Narrow({query, onChange}) {
   const {data} = usePoll(asked, 0);
-  return FIELDS.map(([id, label, list]) => html`<${One} key=${id} label=${label} value=${shown(id, query[id])} offered=${data?.[list] ?? []}
-    onChange=${(value) => onChange({[id]: id === 'key' ? typedKey(value) : value})} />`);
+  return FIELDS.map(([id, label, list]) => html`<${One} key=${id} label=${label} value=${shown(id, query[id], data?.called)} offered=${data?.[list] ?? []}
+    onChange=${(value) => onChange({[id]: typed(id, value, data?.called)})} />`);
 }
 
-const shown = (id, value = '') => (id === 'key' ? keyName(value) : value);
+const shown = (id, value = '', called = []) => (id === 'key' ? keyName(called.find((key) => key.id === value)?.name ?? value) : value);
+
+function typed(id, text, called = []) {
+  const named = called.filter(({name}) => id === 'key' && name === text);
+  if (named.length === 1) return named[0].id;
+  return id === 'key' ? typedKey(text) : text;
+}
 
 function One({label, value, offered, onChange}) {
   const list = useId();
@@ -35,6 +42,7 @@ async function asked(signal) {
   const [keys, models] = await Promise.all([of('/admin/keys'), of('/admin/upstreams')]);
   const names = (values) => [...new Set(values.filter(Boolean))].sort();
   return {
+    called: keys,
     keys: names([...keys.map(({name}) => name), 'console']),
     teams: names(keys.map(({team}) => team)),
     models: names(models.map(({model}) => model)),

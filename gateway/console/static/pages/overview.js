@@ -1,6 +1,6 @@
 // The overview: what goes on now, the last quarter of an hour, and what today has cost.
 //
-// Rule: the gateway keeps the points, each with what happened since the one before; here they only become rates.
+// Rule: the gateway keeps the points, each with what happened in its seconds; here they only become rates.
 import {get} from '../api.js';
 import {compact, decimal, dollars, number, percent, seconds} from '../format.js';
 import {html, useMemo} from '../lib.js';
@@ -39,13 +39,13 @@ async function asked(signal) {
 
 const sum = (points, name) => points.reduce((all, point) => all + (point[name] ?? 0), 0);
 
-function Figures({points, step, today, total, live, kept}) {
+function Figures({points, today, total, live, kept}) {
   const recent = points.slice(-RECENT);
-  const span = Math.max(recent.length * step, 1);
+  const span = Math.max(sum(recent, 'seconds'), 1);
   const last = live ?? points.at(-1) ?? {in_flight: 0, streams: 0};
   const errors = sum(points, 'errors');
   const requests = sum(points, 'requests');
-  const minutes = `${Math.max(Math.round((points.length * step) / 60), 1)} min`;
+  const minutes = `${Math.max(Math.round(sum(points, 'seconds') / 60), 1)} min`;
   const spent = today ?? total;
   const when = today ? 'today' : 'since start';
   return html`<dl class="stats" aria-label="Now">
@@ -65,11 +65,11 @@ function Figures({points, step, today, total, live, kept}) {
 // A note that leads to where one sees more, if there is more.
 const linked = (there, name, query, text) => (there ? html`<a href=${href(name, {query})}>${text}</a>` : text);
 
-function Charts({points, step}) {
+function Charts({points}) {
   const newest = points.at(-1).time; // the gateway adds a point every few seconds, and is asked more often
   const drawn = useMemo(() => {
     const of = (name) => points.map((point) => point[name]);
-    const rate = (name) => points.map((point) => point[name] / step);
+    const rate = (name) => points.map((point) => point[name] / point.seconds);
     return {
       times: of('time'),
       load: [line('In flight', of('in_flight'), 1), line('Streams', of('streams'), 2)],
@@ -79,7 +79,7 @@ function Charts({points, step}) {
       gaps: [line('p50', of('gap_p50'), 1), line('p95', of('gap_p95'), 2)],
       containers: [line('Running', of('containers'), 4)],
     };
-  }, [newest, points.length, step]);
+  }, [newest, points.length]);
   const chart = (title, note, series, format, least = 0) => html`<${Card} title=${title} note=${note}>
     <${Chart} label=${title} times=${drawn.times} series=${series} format=${format} span=${LEAST} least=${least} /><//>`;
   return html`<div class="grid">

@@ -32,10 +32,10 @@ export default function Playground({route, session}) {
     if (route.query.model) change({model: route.query.model});
   }, [route.query.model]);
   const [text, setText] = useState('');
-  const [tab, setTab] = useState('settings');
   const [drawer, setDrawer] = useState(false);
   const wide = useWide();
   const chat = useChat(session.expires, (messages) => bodyOf(settings, messages));
+  const [tab, setTab, beside] = useTab(chat, wide);
   const models = useModels(settings.model, choose, chat.running?.id);
   const wrongs = useMemo(() => problemsOf(settings), [settings]);
   const guards = guarded(chat, wrongs, () => setTab('settings'));
@@ -57,9 +57,24 @@ export default function Playground({route, session}) {
         <${Talk} chat=${guards} settings=${settings} booked=${booked} />
         <${Composer} text=${text} onText=${setText} onSend=${say} onStop=${chat.stop} running=${Boolean(chat.running)} ready=${Boolean(settings.model)} />
       </section>
-      ${wide && html`<aside class="card panel" aria-label="Request">${panel}</aside>`}
+      ${wide && html`<aside ref=${beside} class="card panel" aria-label="Request">${panel}</aside>`}
     </div>
     ${!wide && drawer && html`<${Dialog} title="Request" side onClose=${() => setDrawer(false)}>${panel}<//>`}`;
+}
+
+// [tab, setTab, ref of the panel]: the settings at first; once there is an answer the prompt stands beside it, unless
+// the person chose a tab or is in the panel. What is refused is shown at its field.
+function useTab({messages, running, error}, wide) {
+  const [chosen, choose] = useState(null);
+  const beside = useRef(null);
+  const answered = !running && messages.at(-1)?.role === 'assistant' ? messages.at(-1).id : null;
+  useEffect(() => {
+    if (answered && wide && !chosen && !beside.current.contains(document.activeElement)) choose('prompt');
+  }, [answered, wide]);
+  useEffect(() => {
+    if (Object.keys(atField(error)).some((name) => Object.hasOwn(LABELS, name))) choose('settings');
+  }, [error]);
+  return [chosen ?? 'settings', choose, beside];
 }
 
 // The chat, of which nothing is sent while a setting is wrong: what would send gives null then.
@@ -84,7 +99,11 @@ function atField(error) {
   return name ? {[name === 'max_completion_tokens' ? 'max_tokens' : name]: error.message} : {};
 }
 
-const LABELS = {tools: 'Tools', response_format: 'JSON schema', ...Object.fromEntries(NUMBERS.map(({name, label}) => [name, label]))};
+// The fields of the settings.
+const LABELS = {
+  ...Object.fromEntries(NUMBERS.map(({name, label}) => [name, label])),
+  stop: 'Stop strings', reasoning_effort: 'Reasoning effort', tools: 'Tools', tool_choice: 'Tool choice', response_format: 'JSON schema',
+};
 const labelOf = (name) => LABELS[name] ?? name;
 
 // {data, error, refresh} of the models; the first is chosen where none is. `running`: a call may change their states.

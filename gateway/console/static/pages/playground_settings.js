@@ -71,7 +71,7 @@ function Stops({stops, onChange, error}) {
     <${Field} label="Stop strings" hint="Literal text; \\n is a new line" error=${wrong ?? error}>${(given) => html`<div class="with-button">
       <input ...${given} value=${text} autocomplete="off" onKeyDown=${keyed} onInput=${(event) => { setText(event.target.value); setWrong(null); }} />
       <button type="button" disabled=${!text} onClick=${add}>Add</button></div>`}<//>
-    ${stops.length > 0 && html`<ul class="chips" aria-label="Stop strings">${stops.map((stop) => html`<li key=${stop} class="chip">
+    ${stops.length > 0 && html`<ul class="chips" aria-label="Stops that are sent">${stops.map((stop) => html`<li key=${stop} class="chip">
       <code>${shown(stop)}</code><button type="button" class="quiet" aria-label=${`Remove ${shown(stop)}`}
         onClick=${() => onChange(stops.filter((each) => each !== stop))}><${Icon} name="close" size="13" /></button></li>`)}</ul>`}
   </div>`;

@@ -27,7 +27,7 @@ function Shown({row}) {
     <${Timeline} row=${row} />
     <div class="grid">
       <${Facts} title="Request" facts=${[
-        ['ID', html`<span class="mono">${row.id}</span>`], ['Key', only('key', row.key_name, keyName(row.key_name))], ['Team', only('team', row.team) || teamName(null)],
+        ['ID', html`<span class="mono">${row.id}</span>`], ['Key', only('key', row.key_id, keyName(row.key_name))], ['Team', only('team', row.team) || teamName(null)],
         ['Model', only('model', row.model)], ['Requested model', row.asked], ['Upstream', row.upstream], ['Route', row.route],
         ['Streamed', row.streamed ? 'yes' : 'no'], ['End user', row.end_user], ['Client request ID', row.client_request_id]]} />
       <${Facts} title="Answer" facts=${[

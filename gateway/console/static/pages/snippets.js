@@ -34,7 +34,7 @@ for chunk in stream:
     for choice in chunk.choices:
         print(choice.delta.content or "", end="", flush=True)${body.tools ? `
         for call in choice.delta.tool_calls or []:
-            print(call.function.name or "", call.function.arguments or "", end="")` : ''}
+            print(call.function.name or "", call.function.arguments or "", sep="", end="", flush=True)` : ''}
 print()` : `answer = ${call}
 ${body.tools ? `message = answer.choices[0].message
 print(message.content or message.tool_calls)` : 'print(answer.choices[0].message.content)'}`;
@@ -54,7 +54,7 @@ export function langchain(base, body) {
   const shown = stream ? `for chunk in llm.stream(messages):
     print(chunk.content, end="", flush=True)${tools ? `
     for call in chunk.tool_call_chunks:
-        print(call["name"] or "", call["args"] or "", end="")` : ''}
+        print(call["name"] or "", call["args"] or "", sep="", end="", flush=True)` : ''}
 print()` : `answer = llm.invoke(messages)
 print(${tools ? 'answer.content or answer.tool_calls' : 'answer.content'})`;
   return `from langchain_openai import ChatOpenAI

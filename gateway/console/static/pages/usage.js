@@ -99,7 +99,7 @@ function Found({data, measure, loading, change}) {
 }
 
 function Totals({total}) {
-  return html`<dl class="stats" aria-label="Totals">
+  return html`<dl class="stats exact" aria-label="Totals">
     <${Stat} label="Requests" value=${number(total.requests)} />
     <${Stat} label="Errors" value=${number(total.errors)} tone=${total.errors ? 'bad' : null} note=${total.requests ? percent(total.errors / total.requests) : null} />
     <${Stat} label="Tokens in" value=${number(total.prompt_tokens)} />

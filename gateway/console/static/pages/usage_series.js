@@ -14,8 +14,9 @@ export const writtenAs = (measure) => WRITTEN[measure];
 export const amount = (line, measure) => (measure === 'tokens' ? line.prompt_tokens + line.completion_tokens : line[measure]);
 
 // What a line is of: `id` tells it apart, `name` is for people, `value` what it is asked for by, null if it cannot be.
+// A key is asked for by its id, which stays when its name changes.
 export function whose(line, by) {
-  if (by === 'key') return {id: line.key_id, name: keyName(line.key), value: line.key};
+  if (by === 'key') return {id: line.key_id, name: keyName(line.key), value: line.key_id};
   const value = line[by] || null;
   return {id: value ?? '', name: by === 'team' ? teamName(value) : value ?? '', value};
 }
