@@ -27,7 +27,7 @@ export default function Overview({session}) {
     <${Figures} ...${overview} kept=${session.keeps.ledger} />
     ${overview.points.length > 1 ? html`<${Charts} ...${overview} />` : html`<${Card}><${Empty} icon="overview"
       title="No data yet">The charts start within seconds and show the last 15 minutes.<//><//>`}
-    <${Models} upstreams=${upstreams} />`;
+    <${Models} upstreams=${upstreams} workers=${workers} />`;
 }
 
 async function asked(signal) {
@@ -94,10 +94,10 @@ function Charts({points}) {
 
 const line = (label, values, tone) => ({label, values, tone: `series-${tone}`});
 
-function Models({upstreams}) {
+function Models({upstreams, workers}) {
   const link = html`<a href=${href('models')}>All models</a>`;
   const shared = new Set(upstreams.map((one) => one.model).filter((name, at, all) => all.indexOf(name) !== at));
-  return html`<${Card} title="Models" actions=${link}>
+  return html`<${Card} title="Models" note=${workers > 1 ? 'as one of the workers sees them' : null} actions=${link}>
     ${upstreams.length ? html`<ul class="model-strip">${upstreams.map((one) => html`<li key=${`${one.model} ${one.name}`}>
       <span class="name">${one.model}${shared.has(one.model) && html` <span class="muted">${one.name}</span>`}</span>
       <span class="muted tabular">${one.running}/${one.limit}${one.waiting ? `, ${one.waiting} waiting` : ''}</span>
