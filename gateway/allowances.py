@@ -18,6 +18,13 @@ MOST = 10**15  # of anything: what readers of JSON still take for a whole number
 class _Values(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _said(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # would count as 1
+            raise ValueError("must not be true or false")
+        return value
+
     @field_validator("*")
     @classmethod
     def _countable(cls, value: Any) -> Any:

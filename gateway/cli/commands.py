@@ -218,8 +218,13 @@ def warm(
 def usage(
     by: Annotated[By, typer.Option(help="One line for each of these.")] = By.day,
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="7d: today and six days before; 12h; 2026-11-01 in UTC.")
-    ] = "30d",
+        str | None,
+        typer.Option(
+            metavar="WHEN",
+            help="7d or 1w: today and six days before; today; 12h; 30m; 2026-11-01 in UTC.",
+            show_default="30d, back from --until",
+        ),
+    ] = None,
     until: Annotated[
         str | None, typer.Option(metavar="WHEN", help="The end, not included.", show_default="now")
     ] = None,

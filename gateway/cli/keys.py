@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -27,17 +26,25 @@ from gateway.cli.show import CommandError, as_json
 from gateway.cli.sources import Source
 from gateway.cli.tables import Look, table
 from gateway.keys import push
-from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey, counted, new_secret, written
+from gateway.keys.key import (
+    Grant,
+    Key,
+    KeyExists,
+    NoSuchKey,
+    SpoiltKey,
+    called,
+    counted,
+    new_secret,
+    written,
+)
 from gateway.keys.key_store import KeyStore, StoreAway
-from gateway.keys.terms import FAR, House, refusal
+from gateway.keys.terms import House, ending, refusal
 from gateway.store.engine import shown
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")  # what YAML takes for a word; `no` and `on` are seen to below
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 BUDGET = re.compile(r"(dollars|tokens|gpu_seconds)=([0-9.]+)(?:/(day|week|month|total))?")
-SPAN = re.compile(r"(\d{1,15})([dhm])")
 DIGITS = 15  # of a number
-SPANS = {"d": "days", "h": "hours", "m": "minutes"}
 NONE = "none"  # what an option says to take a bound away
 
 Fields = Mapping[str, Any]
@@ -94,20 +101,28 @@ def update(source: Source, name: str, fields: Fields, *, json: bool) -> None:
     _refuse(source, fields)
     with _key_store(source) as key_store:
         key = key_store.change(name, fields)
-    _one(key, json=json)
+    _one(key.shown(time.time()), json=json)
 
 
 def revoke(source: Source, name: str, *, json: bool) -> None:
     """End a key for good."""
     with _key_store(source) as key_store:
         key = key_store.revoke(name)
-    _one(key, json=json)
+    _one(key.shown(time.time()), json=json)
 
 
 def one(source: Source, name: str, *, json: bool) -> None:
+    """Print one key, of the store or of the configuration."""
+    now = time.time()
     with _key_store(source) as key_store:
-        key = key_store.find(name)
-    _one(key, json=json)
+        try:
+            row = key_store.find(name).shown(now)
+        except NoSuchKey:
+            own = called(counted(source.settings().auth), name)
+            if own is None:
+                raise
+            row = written(own, now)
+    _one(row, json=json)
 
 
 @dataclass(slots=True, frozen=True)
@@ -153,7 +168,10 @@ def fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
         if fields.get(name) == NONE:
             fields[name] = None
     if fields.get("expires") is not None:
-        fields["expires"] = _moment(fields["expires"])
+        try:
+            fields["expires"] = ending(fields["expires"], time.time())
+        except ValueError as error:
+            raise CommandError(f"--expires: {error}") from None
     if "budgets" in fields:
         fields["budgets"] = [] if fields["budgets"] == [NONE] else list(map(_budget, fields["budgets"]))
     if fields.get("tags") == [NONE]:
@@ -183,20 +201,6 @@ def _budget(given: str) -> dict[str, Any]:
     return {unit: number, "per": period or "month"}
 
 
-def _moment(given: str) -> datetime:
-    """A date, a time, or how long from now: 2027-01-31, 2027-01-31T12:00Z, 90d."""
-    try:
-        if match := SPAN.fullmatch(given):
-            span = timedelta(**{SPANS[match[2]]: int(match[1])})
-            return datetime.now(UTC).replace(microsecond=0) + span
-        moment = datetime.fromisoformat(given)
-    except OverflowError:
-        raise CommandError(f"--expires: {FAR}") from None
-    except ValueError:
-        raise CommandError("--expires must be as in 90d, 2027-01-31 or 2027-01-31T12:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _named(name: str) -> None:
     if not name.strip() or not name.isprintable():
         raise CommandError("--name must be a name that can be read")
@@ -212,12 +216,17 @@ def _refuse(source: Source, fields: Fields) -> None:
 @contextmanager
 def _key_store(source: Source) -> Iterator[KeyStore]:
     """The store's. Raises ``CommandError`` for what goes wrong inside."""
-    store, redis = source.settings().store, source.settings().redis.url
+    settings = source.settings()
+    store, redis = settings.store, settings.redis.url
     tell = partial(push.tell, redis) if redis is not None else None
     try:
         with closing(KeyStore(store.url, source.folder, tell)) as key_store:
             yield key_store
-    except (NoSuchKey, SpoiltKey, KeyExists) as error:
+    except NoSuchKey as error:
+        own = called(counted(settings.auth), error.name)
+        why = str(error) if own is None else f"{own.name} is a key of the configuration: it is changed there"
+        raise CommandError(why) from None
+    except (SpoiltKey, KeyExists) as error:
         raise CommandError(str(error)) from None
     except ValidationError as error:
         raise CommandError(refusal(error, Grant.model_fields).message.rstrip(".")) from None
@@ -241,8 +250,7 @@ def _print_secret(secret: str, note: str) -> None:
     print(note, file=sys.stderr)
 
 
-def _one(key: Key, *, json: bool) -> None:
-    row = key.shown(time.time())
+def _one(row: Fields, *, json: bool) -> None:
     if json:
         as_json(row)
         return

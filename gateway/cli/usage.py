@@ -23,7 +23,7 @@ from gateway.cli.tables import Look, table
 from gateway.core.price import Price
 from gateway.keys.key_store import trouble
 from gateway.ledger.queries import SHOWN, By, Line, rows, usage
-from gateway.ledger.reports import NUMBERS, as_csv, lines_of, question, report
+from gateway.ledger.reports import NUMBERS, as_csv, lines_of, question, report, sums_as_csv
 from gateway.store.engine import open_engine, reading, shown
 from gateway.store.schema import HEAD, revision
 
@@ -35,7 +35,7 @@ HEADS = ("REQUESTS", "ERRORS", "PROMPT TOKENS", "ANSWER TOKENS", "GPU SECONDS", 
 class Wanted:
     """Which part of the ledger."""
 
-    since: str = "30d"
+    since: str | None = None
     until: str | None = None
     key: str | None = None
     team: str | None = None
@@ -58,8 +58,7 @@ def sums(source: Source, by: By, wanted: Wanted, format: Format) -> None:
     if format == "json":
         show.as_json(found)
     elif format == "csv":
-        names = ("key", "key_id", *NUMBERS) if by == "key" else (by, *NUMBERS)
-        sys.stdout.write(as_csv(found["data"], head=names))
+        sys.stdout.write(sums_as_csv(found))
     else:
         _table(by, lines, found)
 

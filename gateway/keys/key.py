@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from gateway.allowances import NO_LIMITS, Budget, Limits
 from gateway.auth import Caller
-from gateway.keys.terms import Expiry
+from gateway.keys.terms import Expiry, readable
 from gateway.settings import ApiKey, Auth
 
 
@@ -31,27 +32,29 @@ def digest_of(secret: str) -> bytes:
 
 
 class NoSuchKey(Exception):
-    """There is no key of this name or id."""
+    """There is no key of this name or id in the store."""
 
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"there is no key {shown}")
-        self.shown = shown
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {readable(name)}")
+        self.name = name
 
 
 class KeyExists(Exception):
     """Another key has this name."""
 
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"there is a key {shown} already")
-        self.shown = shown
+    def __init__(self, name: str) -> None:
+        self.shown = readable(name)
+        super().__init__(f"there is a key {self.shown} already")
 
 
 class SpoiltKey(Exception):
     """What the store has of this key cannot be read."""
 
-    def __init__(self, shown: str) -> None:
-        super().__init__(f"the key {shown} cannot be read from the store; it can be revoked, nothing else")
-        self.shown = shown
+    def __init__(self, name: str) -> None:
+        self.shown = readable(name)
+        super().__init__(
+            f"the key {self.shown} cannot be read from the store; it can be revoked, nothing else"
+        )
 
 
 class Grant(BaseModel):
@@ -69,6 +72,15 @@ class Grant(BaseModel):
     priority: int = Field(0, ge=-100, le=100, description="whose requests go first where a model is full")
     tags: tuple[str, ...] = Field((), description="words to find it by")
     disabled: bool = Field(False, description="refused for now")
+
+    @classmethod
+    def sent(cls, fields: Mapping[str, Any]) -> Self:
+        """One from JSON, of which every value has its own type; ``expires`` is a time already.
+
+        Raises pydantic's ``ValidationError``.
+        """
+        known = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return cls.model_validate(known, strict=True)
 
     @field_validator("limits", "budgets", "tags", mode="before")
     @classmethod
@@ -154,6 +166,11 @@ class Key:
 def counted(auth: Auth) -> list[ApiKey]:
     """The keys of a configuration that are ones, those that are disabled too."""
     return [key for key in auth.keys if auth.mode == "keys" and key.digest is not None]
+
+
+def called(keys: Iterable[ApiKey], name: str) -> ApiKey | None:
+    """That of the configuration's keys which has this id or name."""
+    return next((key for key in keys if name in (f"config:{key.name}", key.name)), None)
 
 
 def written(key: ApiKey, now: float) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from starlette.responses import Response
 from gateway.allowances import Allowance, Holder
 from gateway.core.errors import BadRequest, Conflict, KeysUnavailable, NotFound
 from gateway.http.exchange import read_body, read_head
-from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey, new_secret, written
+from gateway.keys.key import Grant, Key, KeyExists, NoSuchKey, SpoiltKey, called, new_secret, written
 from gateway.keys.key_cache import MESSAGE, KeyCache
 from gateway.keys.key_store import KeyStore, StoreAway
-from gateway.keys.terms import House, refusal
+from gateway.keys.terms import House, ending, readable, refusal
 from gateway.settings import ConfigError
 
 MAX_BODY = 65536  # bytes
@@ -77,17 +77,23 @@ class KeyPages:
     async def one(self, request: Request, id: str) -> Response:
         """One key by its id or name."""
         await self._guard.admit(read_head(request.scope))
-        for row in (written(key, time.time()) for key in self._key_cache.written):
-            if id == row["id"]:
-                return _json(row)
-        key_store = self._needed()
-        return _json((await self._asked(lambda: key_store.find(id))).shown(time.time()))
+        own = called(self._key_cache.written, id)
+        if own is None or (id == own.name and self._key_store is not None):
+            key_store = self._needed(id)
+            try:
+                return _json((await self._asked(lambda: key_store.find(id))).shown(time.time()))
+            except NotFound:
+                if own is None:
+                    raise
+        return _json(written(own, time.time()))
 
     async def create(self, request: Request) -> Response:
         """Make a key. ``key`` in the answer is the secret: it is not shown again."""
         fields = await self._fields(request)
+        key_store, secret = self._key_store, new_secret()
+        if key_store is None:
+            raise NotFound("This gateway has no store for keys: set store.url.", code="no_ledger")
         grant = self._checked(fields, fields)
-        key_store, secret = self._needed(), new_secret()
         key = await self._changed(lambda: key_store.add(grant, secret))
         return _json({**key.shown(time.time()), "key": secret}, 201)
 
@@ -95,19 +101,19 @@ class KeyPages:
         """Change some fields; what is left out stays, of the limits too."""
         fields = await self._fields(request)
         self._checked({"name": "a", **fields}, fields)
-        key_store = self._needed()
+        key_store = self._needed(id)
         return _json((await self._changed(lambda: key_store.change(id, fields))).shown(time.time()))
 
     async def revoke(self, request: Request, id: str) -> Response:
         """End a key, and what it runs. It stays in the list; its name is free again."""
         await self._guard.admit_change(read_head(request.scope))
-        key_store = self._needed()
+        key_store = self._needed(id)
         return _json((await self._changed(lambda: key_store.revoke(id))).shown(time.time()))
 
     async def rotate(self, request: Request, id: str) -> Response:
         """Give a key a new secret, shown in this answer alone; the old one ends at once."""
         await self._guard.admit_change(read_head(request.scope))
-        key_store, secret = self._needed(), new_secret()
+        key_store, secret = self._needed(id), new_secret()
         key = await self._changed(lambda: key_store.rotate(id, secret))
         return _json({**key.shown(time.time()), "key": secret})
 
@@ -138,12 +144,17 @@ class KeyPages:
             raise BadRequest("The request body is not valid JSON.", code="invalid_json") from None
         if not isinstance(fields, dict):
             raise BadRequest("The request body must be a JSON object.")
+        if fields.get("expires") is not None:
+            try:
+                fields["expires"] = ending(fields["expires"], time.time())
+            except ValueError as error:
+                raise BadRequest(f"expires: {error}.", param="expires", code="invalid_value") from None
         return fields
 
     def _checked(self, fields: Mapping[str, Any], given: Collection[str]) -> Grant:
         """The grant with these fields, of which those that were given can be new ones."""
         try:
-            grant = Grant.model_validate(fields)
+            grant = Grant.sent(fields)
         except ValidationError as error:
             raise refusal(error, Grant.model_fields) from None
         house = House([key.name for key in self._key_cache.written], self._teams(), time.time())
@@ -151,11 +162,20 @@ class KeyPages:
             raise BadRequest(f"{wrong.field}: {wrong.why}", param=wrong.field, code="invalid_value")
         return grant
 
-    def _needed(self) -> KeyStore:
-        if self._key_store is None:
-            message = "This gateway has no store: its keys are those of its configuration."
-            raise NotFound(message, code="key_not_found")
+    def _needed(self, id: str) -> KeyStore:
+        """Where this key may be; no database has a name with NUL."""
+        if self._key_store is None or "\0" in id:
+            raise self._absent(id)
         return self._key_store
+
+    def _absent(self, name: str) -> NotFound:
+        shown = readable(name)
+        message = f"There is no key `{shown}`."
+        if called(self._key_cache.written, name) is not None:
+            message = f"`{shown}` is a key of the configuration: it is changed there."
+        elif self._key_store is None:
+            message = f"There is no key `{shown}`, and no store for others: set store.url."
+        return NotFound(message, code="key_not_found")
 
     async def _changed(self, step: Callable[[], Key]) -> Key:
         key = await self._asked(step)
@@ -168,8 +188,7 @@ class KeyPages:
         try:
             return await asyncio.to_thread(step)
         except NoSuchKey as error:
-            message = f"There is no key `{error.shown}` in the store."
-            raise NotFound(message, code="key_not_found") from None
+            raise self._absent(error.name) from None
         except KeyExists as error:
             raise Conflict(f"There is a key `{error.shown}` already.", param="name") from None
         except SpoiltKey as error:

@@ -6,12 +6,13 @@ value that was sent is repeated. Knows no key, and nothing of where keys are kep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationError
 
 from gateway.complaints import nearest
 from gateway.core.errors import BadRequest
@@ -22,19 +23,29 @@ FAR = f"must be within the years {YEARS[0]} to {YEARS[-1]}"
 RESERVED = ("config:", "key_", "oidc:")  # ids begin so
 KEYLESS = ("-", "console")  # how those are called who come without a key
 NOT_FREE = f"must not be {' or '.join(KEYLESS)}, the names of those who come without a key"
-END = "must be a time with its zone, as in 2027-01-31T12:00:00Z"
+ENDS = "must be as in 90d, 2027-01-31 or 2027-01-31T12:00Z"
+SPAN = re.compile(r"([0-9]{1,15})([mhdw])")
+SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MOST_SHOWN = 64  # characters of a name that was sent
 SAID = {
     "bool": "must be true or false",
-    "datetime": END,
+    "datetime": ENDS,
     "finite": "must be a finite number",
     "float": "must be a number",
     "int": "must be a whole number",
     "model": "must be an object",
     "string": "must be text",
-    "timezone": END,
+    "timezone": ENDS,
     "tuple": "must be a list",
 }
 """What is wrong, by how pydantic's name for it begins."""
+
+
+def _time(value: Any) -> Any:
+    """A number could be seconds or milliseconds."""
+    if isinstance(value, int | float):
+        raise ValueError("must be a time with its zone, as in 2027-01-31T12:00:00Z")
+    return value
 
 
 def _expiry(value: datetime) -> datetime:
@@ -47,8 +58,33 @@ def _expiry(value: datetime) -> datetime:
     return moment
 
 
-Expiry: TypeAlias = Annotated[AwareDatetime, AfterValidator(_expiry)]
+Expiry: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_expiry)]
 """When a key ends, in UTC."""
+
+
+def ending(given: Any, now: float) -> datetime:
+    """When a key ends, as people write it: 2027-01-31, 2027-01-31T12:00Z, or 90d, counted from ``now``.
+
+    By default in UTC; m, h, d and w are minutes, hours, days and weeks; ``now`` is in seconds since 1970.
+    Raises ``ValueError``, which says how it must be.
+    """
+    if not isinstance(given, str):
+        raise ValueError(ENDS)
+    try:
+        if match := SPAN.fullmatch(given):
+            return datetime.fromtimestamp(int(now), UTC) + timedelta(**{SPANS[match[2]]: int(match[1])})
+        moment = datetime.fromisoformat(given)
+    except OverflowError:
+        raise ValueError(FAR) from None
+    except ValueError:
+        raise ValueError(ENDS) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def readable(name: str) -> str:
+    """A name that was sent, fit for a message."""
+    cut = name if len(name) <= MOST_SHOWN else name[: MOST_SHOWN - 3] + "..."
+    return "".join(each if each.isprintable() and each != "`" else "?" for each in cut)
 
 
 def reserved(name: str) -> bool:
@@ -113,17 +149,17 @@ def refusal(error: ValidationError, fields: Collection[str]) -> BadRequest:
     told, kind = bad_request(error), first["type"]
     if kind == "missing":
         return told
-    if kind == "extra_forbidden" and len(first["loc"]) == 1:
-        near = nearest(str(first["loc"][0]), sorted(fields))
-        return BadRequest(f"{told.param or 'body'}: is no field of a key{near}", param=told.param)
+    if kind == "extra_forbidden":
+        why = "is not known here."
+        if len(first["loc"]) == 1:
+            why = f"is no field of a key{nearest(str(first['loc'][0]), sorted(fields))}"
+        return BadRequest(f"{told.param or 'body'}: {why}", param=told.param, code="unsupported_parameter")
     words = _words(kind, first.get("ctx", {})) or str(first["msg"]).removeprefix("Value error, ")
     return BadRequest(f"{told.param}: {words}.", param=told.param, code="invalid_value")
 
 
 def _words(kind: str, given: Mapping[str, Any]) -> str | None:
     match kind:
-        case "extra_forbidden":
-            return "is not known here"
         case "too_short" | "string_too_short":
             return "must not be empty"
         case "string_too_long":

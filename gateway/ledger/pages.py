@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.core.errors import BadRequest, NotFound
 from gateway.http.exchange import read_head
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reports import Priced, as_csv, lines_of, question, report
+from gateway.ledger.reports import Priced, as_csv, lines_of, question, report, sums_as_csv
 
 if TYPE_CHECKING:
     from gateway.ledger.queries import Asked
@@ -49,16 +49,16 @@ class UsagePages:
         self,
         request: Request,
         by: Literal["key", "team", "model", "day"] = "day",
-        since: str = "30d",
+        since: str | None = None,
         until: str | None = None,
         per: Literal["hour", "day"] | None = None,
     ) -> Response:
         """What was used, by key, team, model or day; key, team and model in the query narrow it down.
 
-        With ``per``, what was used in each hour or day.
+        With ``per``, what was used in each hour or day; format in the query is csv or json.
         """
         await self._admit(read_head(request.scope))
-        ledger = needed(self._ledger)
+        ledger, csv = needed(self._ledger), _wants_csv(request)
         from gateway.ledger.queries import LINES, TooMany, usage
 
         asked, priced = narrowed(request, since, until, self._time()), self._priced()
@@ -70,12 +70,14 @@ class UsagePages:
             name = "by" if per is None else "per"
             message = f"{name}: there are more than {LINES:,} lines; ask for a shorter time or fewer keys."
             raise BadRequest(message, param=name, code="invalid_value") from None
+        if csv:
+            return Response(await asyncio.to_thread(sums_as_csv, told), media_type=MEDIA["csv"])
         return Response(orjson.dumps(told), media_type="application/json")
 
     async def rows(
         self,
         request: Request,
-        since: str = "30d",
+        since: str | None = None,
         until: str | None = None,
         format: Literal["csv", "json"] = "json",
     ) -> Response:
@@ -112,7 +114,15 @@ def needed(ledger: Ledger | None) -> Ledger:
     return ledger
 
 
-def narrowed(request: Request, since: str, until: str | None, now: float) -> Asked:
+def _wants_csv(request: Request) -> bool:
+    """Raises ``BadRequest`` for a format that there is not."""
+    format = request.query_params.get("format", "json")
+    if format not in MEDIA:
+        raise BadRequest("format: must be csv or json.", param="format", code="invalid_value")
+    return format == "csv"
+
+
+def narrowed(request: Request, since: str | None, until: str | None, now: float) -> Asked:
     """Which rows are meant, of the key, team and model in the query. Raises ``BadRequest``."""
     whose = (request.query_params.get(name) for name in ("key", "team", "model"))
     try:

@@ -13,7 +13,8 @@ from gateway.ledger.rows import DAY, HOUR
 
 Source: TypeAlias = Literal["rows", "hours", "days"]
 LATEST = 253_370_764_800_000  # the first day of the year 9999, which every time zone can write
-BACK = re.compile(r"([0-9]{1,5})([dh])")
+BACK = re.compile(r"([0-9]{1,5})([mhdw])")
+MINUTE = 60_000  # milliseconds
 
 
 class Part(NamedTuple):
@@ -53,21 +54,31 @@ def parts(since: int, until: int | None) -> list[Part]:
 
 
 def moment(text: str, now: float) -> int:
-    """``7d``: today in UTC and the six days before; ``12h``; or a date or time in ISO 8601, by default UTC.
+    """``30m`` or ``12h`` before ``now``; ``today``, ``7d`` or ``1w``: today in UTC, and the six days before.
 
-    Milliseconds since 1970. Raises ``ValueError``.
+    Or a date or time in ISO 8601, by default UTC. Milliseconds since 1970. Raises ``ValueError``.
     """
-    if back := BACK.fullmatch(text.strip()):
-        number = int(back[1])
-        if back[2] == "h":
-            return max(int(now * 1000) - number * HOUR, 0)
-        return max(int(now * 1000) // DAY - max(number - 1, 0), 0) * DAY
+    said = "1d" if text.strip() == "today" else text.strip()
+    if back := BACK.fullmatch(said):
+        number, unit = int(back[1]), back[2]
+        if unit in "mh":
+            return max(int(now * 1000) - number * (HOUR if unit == "h" else MINUTE), 0)
+        days = number * 7 if unit == "w" else number
+        return max(int(now * 1000) // DAY - max(days - 1, 0), 0) * DAY
     try:
-        at = datetime.fromisoformat(text.strip())
+        at = datetime.fromisoformat(said)
     except ValueError:
-        raise ValueError("must be like 7d, 12h, 2026-11-01 or 2026-11-01T10:00Z") from None
+        raise ValueError("must be like 30m, 12h, 7d, 2w, today, 2026-11-01 or 2026-11-01T10:00Z") from None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max((at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1), 0), LATEST)
+
+
+def usual(until: int | None, now: float) -> int:
+    """Where a span begins if nothing is said of it: thirty days with the last one.
+
+    That is the last day before ``until``, in milliseconds since 1970, or today where that is later.
+    """
+    return moment("30d", now if until is None else min(now, (until - 1) / 1000))
 
 
 def iso(at: int) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from gateway.ledger.ranges import iso, moment
+from gateway.ledger.ranges import iso, moment, usual
 
 if TYPE_CHECKING:
     from gateway.ledger.queries import Asked, By, Line, Per
@@ -25,8 +25,11 @@ NUMBERS = ("requests", "errors", "prompt_tokens", "completion_tokens", "gpu_seco
 FORMULA = "=+-@\t\r"  # what a spreadsheet would take for one
 
 
-def question(since: str, until: str | None, now: float, *whose: str | None) -> Asked:
-    """Which rows are meant; ``whose``: key, team and model. Raises ``ValueError``, which names the option."""
+def question(since: str | None, until: str | None, now: float, *whose: str | None) -> Asked:
+    """Which rows are meant; ``whose``: key, team and model. Raises ``ValueError``, which names the option.
+
+    Without ``since`` the last thirty days before ``until``.
+    """
     from gateway.ledger.queries import Asked
 
     spans: list[int | None] = []
@@ -39,9 +42,10 @@ def question(since: str, until: str | None, now: float, *whose: str | None) -> A
         if text and "\0" in text:
             raise ValueError(f"{name}: is no name")
     start, end = spans
-    if start is not None and end is not None and start > end:
+    start = usual(end, now) if start is None else start
+    if end is not None and start > end:
         raise ValueError(f"since: {since} is after until, {until}")
-    return Asked(start or 0, end, *whose)
+    return Asked(start, end, *whose)
 
 
 def report(
@@ -65,6 +69,13 @@ def report(
         "data": [{**_when(line), **_who(by, line), **_numbers([line], known(line))} for line in lines],
         "total": _numbers(lines, some),
     }
+
+
+def sums_as_csv(told: Mapping[str, Any]) -> str:
+    """The lines of a report."""
+    by = told["by"]
+    who = ("key", "key_id") if by == "key" else (by,)
+    return as_csv(told["data"], head=(*(("start",) if "per" in told else ()), *who, *NUMBERS))
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]], *, head: Sequence[str] = ()) -> str:

@@ -40,7 +40,7 @@ class RequestPages:
     async def newest(
         self,
         request: Request,
-        since: str = "30d",
+        since: str | None = None,
         until: str | None = None,
         status: Literal["ok", "error"] | None = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 50,

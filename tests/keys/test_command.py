@@ -112,6 +112,7 @@ def test_a_change_leaves_the_rest_and_none_takes_away(line: Line) -> None:
     assert (after["owner"], after["models"], after["tags"]) == ("ann", ["m", "a*"], ["blue", "green"])
     assert line.json("update ann --name anne --tag none --disable")["state"] == "disabled"
     assert line.json("update anne --enable --expires 90d")["state"] == "active"
+    assert line.json("update anne --expires 2w")["state"] == "active"
 
 
 def test_the_list_has_both_sorts_of_keys_and_no_secret(line: Line) -> None:
@@ -169,7 +170,7 @@ MISTAKES = [
     ("create --name eve --budget 20", "--budget must be as in dollars=20/month, .*"),
     ("create --name eve --budget dollars=1.2.3", r"--budget: 1\.2\.3 is no number"),
     ("create --name eve --budget tokens=1.5", r"--budget: 1\.5 is no number"),
-    ("create --name eve --expires soon", "--expires must be as in 90d, .*"),
+    ("create --name eve --expires soon", "--expires: must be as in 90d, .*"),
     (
         "create --name eve --concurrent many",
         "--concurrent must be a whole number of at most 15 digits, or none",
@@ -177,7 +178,7 @@ MISTAKES = [
     ("create --name eve --concurrent 0", "limits.concurrent: must be 1 or more"),
     (f"create --name eve --concurrent {'9' * 5000}", "--concurrent must be a whole number of .*"),
     ("create --name eve --expires 999999999d", "--expires: must be within the years 1970 to 9998"),
-    (f"create --name eve --expires {'9' * 5000}d", "--expires must be as in 90d, .*"),
+    (f"create --name eve --expires {'9' * 5000}d", "--expires: must be as in 90d, .*"),
     ("create --name eve --expires 9999-12-31", "expires: must be within the years 1970 to 9998"),
     ("create --name eve --expires 0001-01-01T00:00+14:00", "--expires: this time has passed; .*"),
     ("create --name eve --expires 2020-01-01", "--expires: this time has passed; .*"),
@@ -193,7 +194,31 @@ MISTAKES = [
     ("show eve", "there is no key eve"),
     ("revoke eve", "there is no key eve"),
     ("rotate eve", "there is no key eve"),
+    (f"show {'e' * 5000}", f"there is no key {'e' * 61}\\.\\.\\."),
+    ("show \0\x1b[2J", r"there is no key \?\?\[2J"),
+    ("update own --disable", "own is a key of the configuration: it is changed there"),
+    ("revoke config:off", "off is a key of the configuration: it is changed there"),
+    ("rotate own", "own is a key of the configuration: it is changed there"),
 ]
+
+
+def test_a_key_of_the_configuration_is_shown_as_well(line: Line) -> None:
+    own, off = line.json("list")
+    assert line.json("show own") == line.json("show config:own") == own
+    assert line.json("show off") == off
+    assert "sk-own" not in line("show own")[1]
+
+
+def test_a_key_of_the_store_goes_before_one_of_the_configuration_with_its_name(
+    folder: Path, line: Line
+) -> None:
+    made = line.json("create --name ann")
+    keys = [{"name": "ann", "key": "sk-other"}]
+    (folder / "gateway.yaml").write_text(json.dumps({**CONFIG, "auth": {"keys": keys}}))
+    assert line.json("show ann")["id"] == made["id"]
+    assert line.json("show config:ann")["state"] == "configured"
+    assert line.json("revoke ann")["id"] == made["id"]
+    assert line.json("show ann")["id"] == "config:ann"
 
 
 def test_a_mistake_is_one_line_and_changes_nothing(line: Line) -> None:

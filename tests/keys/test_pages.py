@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -210,12 +211,13 @@ MISTAKES: list[tuple[Any, int, str, str | None]] = [
     ({}, 400, "missing_required_parameter", "name"),
     ({"name": ""}, 400, "invalid_value", "name"),
     ({"name": "a\nb"}, 400, "invalid_value", "name"),
-    ({"name": "bob", "moddels": []}, 400, "", None),
+    ({"name": "bob", "moddels": []}, 400, "unsupported_parameter", "moddels"),
+    ({"name": "bob", "limits": {"rpm": 1}}, 400, "unsupported_parameter", "limits.rpm"),
     ({"name": "bob", "models": []}, 400, "invalid_value", "models"),
     ({"name": "bob", "expires": "tomorrow"}, 400, "invalid_value", "expires"),
     ({"name": "bob", "limits": {"concurrent": 0}}, 400, "invalid_value", "limits.concurrent"),
     ({"name": "bob", "budgets": [{"dollars": 1, "tokens": 1}]}, 400, "invalid_value", None),
-    ({"name": "bob", "key": "sk-chosen"}, 400, "", None),
+    ({"name": "bob", "key": "sk-chosen"}, 400, "unsupported_parameter", "key"),
     ({"name": "ann"}, 409, "already_exists", "name"),
     ({"name": "bob", "owner": "x" * 70_000}, 413, "request_too_large", None),
 ]
@@ -234,7 +236,7 @@ async def test_a_key_that_cannot_be_made_is_refused_with_what_is_wrong(tmp_path:
         assert len((await here.admin("GET")).json()["data"]) == 2
 
 
-ZONE = "must be a time with its zone, as in 2027-01-31T12:00:00Z."
+ENDS = "must be as in 90d, 2027-01-31 or 2027-01-31T12:00Z."
 YEARS = "must be within the years 1970 to 9998."
 PASSED = "this time has passed; to end a key now, disable or revoke it"
 WORDS: list[tuple[dict[str, Any], str]] = [
@@ -242,10 +244,14 @@ WORDS: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"concurrent": 0}}, "limits.concurrent: must be 1 or more."),
     ({"limits": {"concurrent": 10**17}}, "limits.concurrent: must be 1000000000000000 or less."),
     ({"limits": {"concurrent": "x"}}, "limits.concurrent: must be a whole number."),
+    ({"limits": {"concurrent": "5"}}, "limits.concurrent: must be a whole number."),
+    ({"limits": {"concurrent": 5.0}}, "limits.concurrent: must be a whole number."),
+    ({"limits": {"concurrent": True}}, "limits.concurrent: must not be true or false."),
     ({"limits": {"x": 1}}, "limits.x: is not known here."),
     ({"budgets": {"dollars": 1}}, "budgets: must be a list."),
     ({"budgets": [3]}, "budgets[0]: must be an object."),
-    ({"budgets": [{"dollars": "inf"}]}, "budgets[0].dollars: must be a finite number."),
+    ({"budgets": [{"dollars": "5"}]}, "budgets[0].dollars: must be a number."),
+    ({"budgets": [{"tokens": True}]}, "budgets[0].tokens: must not be true or false."),
     ({"budgets": [{"dollars": -1}]}, "budgets[0].dollars: must be more than 0."),
     ({"budgets": [{"dollars": 1, "per": "y"}]}, "budgets[0].per: must be 'day', 'week', 'month' or 'total'."),
     ({"models": "m"}, "models: must be a list."),
@@ -254,9 +260,13 @@ WORDS: list[tuple[dict[str, Any], str]] = [
     ({"owner": "x" * 300}, "owner: must have at most 256 characters."),
     ({"priority": 101}, "priority: must be 100 or less."),
     ({"priority": "x"}, "priority: must be a whole number."),
-    ({"disabled": "x"}, "disabled: must be true or false."),
-    ({"expires": "tomorrow"}, f"expires: {ZONE}"),
-    ({"expires": "2099-01-31T12:00:00"}, f"expires: {ZONE}"),
+    ({"priority": True}, "priority: must be a whole number."),
+    ({"disabled": "yes"}, "disabled: must be true or false."),
+    ({"disabled": 1}, "disabled: must be true or false."),
+    ({"expires": "tomorrow"}, f"expires: {ENDS}"),
+    ({"expires": 1900000000}, f"expires: {ENDS}"),
+    ({"expires": True}, f"expires: {ENDS}"),
+    ({"expires": "999999999d"}, f"expires: {YEARS}"),
     ({"expires": "9999-12-31T23:59:59-12:00"}, f"expires: {YEARS}"),
     ({"expires": "2020-01-31T12:00:00Z"}, f"expires: {PASSED}"),
     ({"name": "own"}, "name: a key of the configuration has this name"),
@@ -279,6 +289,22 @@ async def test_what_is_wrong_with_a_key_is_said_in_plain_words(tmp_path: Path) -
             for answer in (made, changed):
                 assert (answer.status_code, answer.json()["error"]["message"]) == (400, said)
         assert (await here.admin("GET")).text == before
+
+
+async def test_when_a_key_ends_is_said_as_on_the_command_line(tmp_path: Path) -> None:
+    async with gate(tmp_path) as here:
+        await here.new("ann", expires="2098-01-01")
+        for given, at in [
+            ("2099-01-31", "2099-01-31T00:00:00Z"),
+            ("2099-01-31T12:00", "2099-01-31T12:00:00Z"),
+            ("2099-01-31T12:00+02:00", "2099-01-31T10:00:00Z"),
+            (None, None),
+        ]:
+            assert (await here.admin("PATCH", "/ann", json={"expires": given})).json()["expires"] == at
+        for given, days in [("90d", 90), ("2w", 14)]:
+            now = time.time()
+            told = (await here.admin("PATCH", "/ann", json={"expires": given})).json()["expires"]
+            assert -1 <= datetime.fromisoformat(told).timestamp() - now - days * 86400 <= 60
 
 
 async def test_a_key_that_has_expired_can_be_changed_in_all_else(tmp_path: Path) -> None:
@@ -322,8 +348,34 @@ async def test_without_a_store_the_configuration_says_it_all(tmp_path: Path) -> 
     async with gate(tmp_path, keeps=False) as here:
         assert [row["id"] for row in (await here.admin("GET")).json()["data"]] == ["config:own"]
         assert (await here.admin("GET", "/config:own")).status_code == 200
-        for method, path in VERBS[1:]:
-            assert error(await here.admin(method, path, json={"name": "a"})) == (404, "key_not_found")
+        assert (await here.admin("GET", "/own")).json()["id"] == "config:own"
+        made = await here.admin("POST", json={"name": "a"})
+        assert error(made) == (404, "no_ledger") and "set store.url" in made.text
+        for method, path in VERBS[2:]:
+            answer = await here.admin(method, path, json={"name": "a"})
+            assert error(answer) == (404, "key_not_found") and "set store.url" in answer.text
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_key_of_the_configuration_is_shown_and_changed_there(tmp_path: Path, keeps: bool) -> None:
+    async with gate(tmp_path, keeps=keeps) as here:
+        [own] = (await here.admin("GET")).json()["data"]
+        for name in ("own", "config:own"):
+            assert (await here.admin("GET", f"/{name}")).json() == own
+            for method, path in [("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")]:
+                answer = await here.admin(method, f"/{name}{path}", json={"priority": 1})
+                assert error(answer) == (404, "key_not_found")
+                assert "is a key of the configuration: it is changed there." in answer.text
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_of_a_name_that_is_none_little_is_repeated(tmp_path: Path, keeps: bool) -> None:
+    async with gate(tmp_path, keeps=keeps) as here:
+        for sent, shown in [("x" * 5000, "x" * 61 + "..."), ("%00%1b%60y", "???y")]:
+            for method, path in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")]:
+                answer = await here.admin(method, f"/{sent}{path}", json={})
+                assert error(answer) == (404, "key_not_found")
+                assert f"no key `{shown}`" in answer.json()["error"]["message"]
 
 
 async def test_without_its_database_the_admin_api_says_that_it_is_away(

@@ -249,7 +249,7 @@ def test_rows_are_exported_as_csv_and_as_lines_of_json(command: Command) -> None
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--since", "yesterday"], "--since: must be like 7d"),
+        (["--since", "yesterday"], "--since: must be like 30m"),
         (
             ["--since", "2026-11-02", "--until", "2026-11-01"],
             "--since: 2026-11-02 is after until, 2026-11-01",
@@ -329,6 +329,26 @@ async def test_sums_and_rows_over_http(database_url: str, tmp_path: Path) -> Non
         table = await client.get("/admin/usage/rows", params={"format": "csv", "since": "2026-11-01"})
         assert table.headers["content-type"] == "text/csv; charset=utf-8"
         assert len(list(csv.DictReader(io.StringIO(table.text)))) > 0
+
+
+async def test_sums_over_http_are_csv_where_that_is_asked_for(database_url: str, tmp_path: Path) -> None:
+    async with pages(database_url, tmp_path) as (ledger, client):
+        await month(ledger)
+        for wanted in ({"by": "key"}, {"by": "model", "per": "hour"}, {"since": "2026-01-01", "until": "1d"}):
+            told = (await client.get("/admin/usage", params=wanted)).json()["data"]
+            table = await client.get("/admin/usage", params={**wanted, "format": "csv"})
+            assert table.headers["content-type"] == "text/csv; charset=utf-8"
+            rows = csv.DictReader(io.StringIO(table.text))
+            assert [row["requests"] for row in rows] == [str(row["requests"]) for row in told]
+            assert not told or rows.fieldnames == list(told[0])
+        other = await client.get("/admin/usage", params={"format": "xml"})
+        assert (other.status_code, other.json()["error"]["param"]) == (400, "format")
+
+
+async def test_a_span_that_has_only_an_end_begins_before_it(tmp_path: Path) -> None:
+    async with pages(f"sqlite:///{tmp_path / 'gateway.db'}", tmp_path) as (_, client):
+        told = (await client.get("/admin/usage", params={"until": "2026-01-01"})).json()
+        assert told["since"] == "2025-12-02T00:00:00.000Z"
 
 
 async def test_who_may_not_ask_is_told_nothing(tmp_path: Path) -> None:
