@@ -137,7 +137,6 @@ class Ledger:
             return
         kept = content if self._store.log_content else None
         self._spool.end((line(END, of_record(record, kept)),))
-        self._spool.flush()
 
     def idle(self, rows: Iterable[Idle]) -> None:
         """Note containers that waited for nobody."""

@@ -1,8 +1,8 @@
 """The spool: what this process knows and the database does not yet, in files that outlive the process.
 
-Rule: appended to by the event loop, one write for all that one of its turns brings; read by others. Nothing
-is taken back: what could not be written whole was never written. A file that somebody removed is noticed
-before the next write, and made again with what it held. Knows no database.
+Rule: appended to by the event loop: one write for all that begins in one of its turns, one for each end; read
+by others. Nothing is taken back: what could not be written whole was never written. A file that somebody
+removed is noticed before the next request begins, and made again with what it held. Knows no database.
 """
 
 from __future__ import annotations
@@ -90,10 +90,9 @@ class Spool:
         return written
 
     def end(self, lines: Iterable[bytes]) -> None:
-        """Written this turn; if that fails, again and again. As many wait as requests were running."""
+        """Written at once; if that fails, again and again. As many wait as requests were running."""
         self._ends.extend(lines)
-        if self._due is None:
-            self._due = self._loop.call_soon(self.flush)
+        self.flush()
 
     def flush(self) -> None:
         """Write all that waits. Never raises."""
@@ -108,7 +107,7 @@ class Spool:
             settle(waiting, OSError(errno.EBADF, "the spool is closed"))
             return
         try:
-            self._append(b"".join(lines))
+            self._append(b"".join(lines), look=bool(waiting))
         except OSError as error:
             self._refuse(waiting, error)
             return
@@ -144,8 +143,8 @@ class Spool:
         """Let others have what is left."""
         os.close(self._lock)
 
-    def _append(self, data: bytes) -> None:
-        if not self._mark.there():
+    def _append(self, data: bytes, *, look: bool) -> None:
+        if look and not self._mark.there():
             self._renew()
         elif self.written[1] >= SEGMENT:
             with suppress(OSError):  # then this one grows

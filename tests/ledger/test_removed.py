@@ -181,7 +181,7 @@ async def test_a_spool_that_cannot_be_made_again_refuses_requests(
         ledger.observe(record("came", status=503))
         (tmp_path / "spool").unlink()
         await served(ledger, "after")
-        await until(lambda: booked(tmp_path) == ["after", "ran"])
+        await until(lambda: booked(tmp_path) == ["after", "came", "ran"])
     assert not any(row["lost"] for row in look(url))
     assert f"the spool {tmp_path / 'spool'} cannot be" in caplog.text
     assert "database cannot be used" not in caplog.text
