@@ -272,7 +272,8 @@ def _warnings(settings: Settings, served: Served) -> list[str]:
     if settings.auth.mode == "none" and not served.loopback:
         lines.append("NO AUTHENTICATION: whoever can reach this address can use, and exhaust, your models")
     if settings.auth.mode == "keys" and not guests(served.source, settings):
-        lines.append("nobody may call yet: make a key in the console, or with `modal-gateway keys create`")
+        make = f"{show.program()} keys create"
+        lines.append(f"nobody may call yet: make a key in the console, or with `{make}`")
     if served.workers > 1:
         lines.append(f"each of the {served.workers} workers takes its share of max_concurrency")
     return lines

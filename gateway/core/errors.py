@@ -27,6 +27,12 @@ Retry: TypeAlias = Literal["never", "once", "elsewhere"]
 """What may be tried before the first visible event: nothing, the same upstream once more, or another one."""
 
 
+def printable(text: str, most: int = 128) -> str:
+    """A client's text, fit for a message: at most so many characters, one line, no end of a code span."""
+    cut = text if len(text) <= most else text[: most - 3] + "..."
+    return "".join(char if char.isprintable() and char != "`" else "?" for char in cut)
+
+
 class GatewayError(Exception):
     """The root. Every subclass fixes ``status`` and ``type``; ``code`` and ``param`` may be set per error."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationError
 
 from gateway.complaints import nearest
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, printable
 from gateway.core.wire import bad_request
 
 YEARS = range(1970, 9999)  # that a key can end in: those before and after are no time everywhere
@@ -83,8 +83,7 @@ def ending(given: Any, now: float) -> datetime:
 
 def readable(name: str) -> str:
     """A name that was sent, fit for a message."""
-    cut = name if len(name) <= MOST_SHOWN else name[: MOST_SHOWN - 3] + "..."
-    return "".join(each if each.isprintable() and each != "`" else "?" for each in cut)
+    return printable(name, MOST_SHOWN)
 
 
 def reserved(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from gateway.allowances import NO_LIMITS, Budget, Limits
 from gateway.auth import ANYONE, Caller
-from gateway.core.errors import BadRequest, ModelNotFound
+from gateway.core.errors import BadRequest, ModelNotFound, printable
 from gateway.core.price import FREE, Price
 from gateway.core.spec import ModelSpec
 from gateway.routing.budget import RetryBudget
@@ -102,7 +102,7 @@ class Routes:
         close = difflib.get_close_matches(asked[:128], self.names(caller), n=1, cutoff=0.4)
         hint = f" Did you mean `{close[0]}`?" if close else " GET /v1/models lists what there is."
         raise ModelNotFound(
-            f"The model `{_printable(asked)}` does not exist or this key may not call it.{hint}",
+            f"The model `{printable(asked)}` does not exist or this key may not call it.{hint}",
             param="model",
         )
 
@@ -134,9 +134,3 @@ class Routes:
         return caller.models == ("*",) or any(
             map(caller.may_call, (deployment.spec.name, *deployment.aliases))
         )
-
-
-def _printable(name: str) -> str:
-    """A client's text, fit for an error message."""
-    cut = name if len(name) <= 128 else name[:125] + "..."
-    return "".join(char if char.isprintable() and char != "`" else "?" for char in cut)

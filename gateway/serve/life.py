@@ -1,9 +1,9 @@
 """The frame of a request that calls a model: it begins, is answered or refused, and leaves one record.
 
 Rule: one record, and the books closed once, whatever happens: before the last bytes go out, so that nothing
-of what a client has whole is lost with a killed process. A failure before the headers is a
-status; after them the stream already carries it, and returning without an end makes the server cut the
-connection, which no client takes for a complete answer. Knows nothing about how a request is answered.
+of what a client has whole is lost with a killed process. A failure before the headers is a status; after
+them the stream already carries it, and returning without an end makes the server cut the connection, which no
+client takes for a complete answer. Knows nothing about how a request is answered.
 """
 
 from __future__ import annotations
